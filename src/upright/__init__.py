@@ -1,0 +1,35 @@
+"""Make any pretrained model equivariant to known transformations without changing or retraining it."""
+
+from ._version import __version__ as __version__
+from .actions import act as act
+from .actions import register_action as register_action
+from .adapter import Adapted as Adapted
+from .canonicalizers import Canonicalizer as Canonicalizer
+from .canonicalizers import DiscreteCanonicalizer as DiscreteCanonicalizer
+from .canonicalizers import IdentityCanonicalizer as IdentityCanonicalizer
+from .canonicalizers import Pose as Pose
+from .evaluation import Report as Report
+from .evaluation import evaluate as evaluate
+from .factory import CanonicalizerConfig as CanonicalizerConfig
+from .factory import adapt as adapt
+from .factory import canonicalizer as canonicalizer
+from .groups import Cyclic as Cyclic
+from .groups import Dihedral as Dihedral
+from .groups import Element as Element
+from .groups import Group as Group
+from .groups import parse_group as parse_group
+from .hub import load as load
+from .hub import load_canonicalizer as load_canonicalizer
+from .kinds import Boxes as Boxes
+from .kinds import Image as Image
+from .kinds import Invariant as Invariant
+from .kinds import Logits as Logits
+from .kinds import Mask as Mask
+from .kinds import OrientedBoxes as OrientedBoxes
+from .kinds import Points as Points
+from .kinds import RegularField as RegularField
+from .kinds import VectorField as VectorField
+from .priors import CategoricalPrior as CategoricalPrior
+from .priors import IdentityPrior as IdentityPrior
+from .priors import UniformPrior as UniformPrior
+from .training import fit as fit

@@ -1,0 +1,11 @@
+"""How an element moves a kind: ``act(g, x)``. One kernel per (group family, kind), one open registry.
+
+``grid`` moves pixels, ``planar`` registers the planar groups' kernels for every kind, ``mixture`` carries
+gradients from a moved value back into the pose.
+"""
+
+from . import planar as planar
+from .mixture import act_mixed as act_mixed
+from .registry import act as act
+from .registry import register_action as register_action
+from .registry import registered_kinds as registered_kinds

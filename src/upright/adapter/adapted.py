@@ -1,0 +1,231 @@
+"""The adapted model: a model conjugated by a canonicalizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import check_choice, check_fraction, check_positive
+from ..canonicalizers.base import Canonicalizer
+from ..canonicalizers.pose import Pose
+from ..groups.base import Element, FiniteGroup
+from ..groups.planar import PlanarGroup
+from ..kinds import Logits
+from .call import Call, read_call
+from .canvas import CANVASES, Canvas, place
+from .result import Result, blend, merge, read_result
+from .spec import KindSpec, OutputSpec, check_outputs, kind_class
+
+Mode = Literal["canonical", "top_k", "average"]
+MODES: tuple[Mode, ...] = ("canonical", "top_k", "average")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that one call computed.
+
+    Attributes:
+        output: What the model returns, in the frame of the user's pictures.
+        pose: The poses.
+        passes: How many times the model ran on each picture, shape ``(B,)``, int64.
+    """
+
+    output: Any
+    pose: Pose
+    passes: Tensor
+
+
+class Adapted(nn.Module):
+    """A model made equivariant: called like the model, returns what the model returns.
+
+    ``Φ(x) = c(x) · φ(c(x)⁻¹ · x)``; where the pose is the identity, the output is the model's own, bit for bit.
+    Build it with `upright.adapt`.
+
+    Attributes:
+        model: The predictor φ, untouched: a module or any callable.
+        canonicalizer: The canonicalizer c.
+        mode: ``"canonical"`` runs the model once, at the likeliest pose. ``"top_k"`` averages its outputs over
+            the likeliest poses, weighted by their probabilities. ``"average"`` averages over the whole group.
+        top_k: For ``"top_k"``: the most poses a picture may take; None: the whole group.
+        cover: For ``"top_k"``: stop as soon as the poses taken cover this probability, so that clear pictures
+            cost one pass; None: always take ``top_k``.
+        evidence: For ``"top_k"`` on class scores: weights are multiplied by ``exp(-evidence · H)``, ``H`` the
+            entropy in nats of the model's prediction at that pose. The model is usually surest upright.
+        canvas: How pictures that are not square share a call: ``"bucket"``, ``"pad"`` or ``"stretch"``.
+        inputs: Kinds of the arguments that are moved, by name or position; None: the first is a picture.
+        outputs: Kind of the result, or kinds by entry.
+
+    Reference:
+        Kaba et al. 2023, arXiv 2211.06489, equation 2; Mondal et al. 2023, arXiv 2310.01647.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        canonicalizer: Canonicalizer,
+        *,
+        mode: Mode = "canonical",
+        top_k: int | None = None,
+        cover: float | None = None,
+        evidence: float = 0.0,
+        canvas: Canvas = "bucket",
+        inputs: Mapping[int | str, KindSpec] | None = None,
+        outputs: OutputSpec = "logits",
+    ) -> None:
+        super().__init__()
+        if not callable(model):
+            raise TypeError(f"model must be callable, got {type(model).__name__}")
+        if not isinstance(canonicalizer, Canonicalizer):
+            raise TypeError(f"canonicalizer must be a Canonicalizer, got {type(canonicalizer).__name__}")
+        check_choice("mode", mode, MODES)
+        check_choice("canvas", canvas, CANVASES)
+        if mode != "top_k" and (top_k is not None or cover is not None or evidence):
+            raise ValueError(f"top_k, cover and evidence need mode='top_k', got mode={mode!r}")
+        if top_k is not None:
+            check_positive("top_k", top_k)
+        if cover is not None:
+            check_fraction("cover", cover)
+        for spec in (inputs or {}).values():
+            kind_class(spec)
+        check_outputs(outputs)
+        self.model = model
+        self.canonicalizer = canonicalizer
+        self.mode, self.top_k, self.cover, self.evidence = mode, top_k, cover, evidence
+        self.canvas, self.inputs, self.outputs = canvas, inputs, outputs
+
+    @property
+    def group(self) -> FiniteGroup:
+        """The group of transformations under which the model is now equivariant."""
+        return self.canonicalizer.group
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model; see its own documentation for arguments and results."""
+        return self.run(*args, **kwargs).output
+
+    def run(self, *args: Any, **kwargs: Any) -> Run:
+        """Call the model and return the output together with the poses and the number of passes."""
+        call = read_call(self.model, self.inputs, args, kwargs)
+        pose: Pose = self.canonicalizer(call.pictures)
+        if self.mode == "canonical" or call.batch == 0:
+            result = self._conjugate(call, pose.element, pose.weights)
+            return Run(result.output(), pose, torch.ones_like(pose.element.value))
+        if self.mode == "average":
+            ranked, probs = self._whole_group(call.batch, pose)
+        else:
+            ranked, probs = pose.top_k(self.top_k or self.group.order)
+        return self._several(call, pose, ranked, probs)
+
+    def pose(self, *args: Any, **kwargs: Any) -> Pose:
+        """Return the poses of the pictures among the arguments, without running the model."""
+        pose: Pose = self.canonicalizer(read_call(self.model, self.inputs, args, kwargs).pictures)
+        return pose
+
+    def canonicalize(self, *args: Any, **kwargs: Any) -> tuple[Any, Pose]:
+        """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
+        call = read_call(self.model, self.inputs, args, kwargs)
+        pose: Pose = self.canonicalizer(call.pictures)
+        if isinstance(call.pictures, Tensor) and self._swaps(call, pose.element) is None:
+            return call.moved_back(pose.element).pictures, pose
+        one = [call.select(torch.tensor([i])).moved_back(pose.element[i : i + 1]).pictures[0] for i in range(call.batch)]
+        return one, pose
+
+    def save_pretrained(self, folder: Any, **kwargs: Any) -> None:
+        """Save the canonicalizer and how it is used, not the model; see `upright.hub.save`."""
+        from ..hub import save
+
+        save(self, folder, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Name the group and the mode."""
+        return f"group={self.group}, mode={self.mode!r}, canvas={self.canvas!r}"
+
+    def _whole_group(self, batch: int, pose: Pose) -> tuple[Element, Tensor]:
+        order = self.group.order
+        elements = self.group.elements(pose.element.device).expand(batch, order)
+        return elements, torch.full((batch, order), 1.0 / order, device=pose.element.device)
+
+    def _several(self, call: Call, pose: Pose, ranked: Element, probs: Tensor) -> Run:
+        """Run the model rank by rank, each time on the pictures that need another pose, and blend."""
+        everyone = torch.arange(call.batch, device=probs.device)
+        parts, index, weights = [self._conjugate(call, ranked[:, 0])], [everyone], [probs[:, 0]]
+        for rank in range(1, probs.shape[1]):
+            open_ = everyone
+            if self.cover is not None and self.mode == "top_k":
+                open_ = (probs[:, :rank].sum(1) < self.cover).nonzero().squeeze(1)
+            if not len(open_):
+                break
+            parts.append(self._conjugate(call.select(open_), ranked[open_, rank]))
+            index.append(open_)
+            weights.append(probs[open_, rank])
+        passes = torch.cat(index).bincount(minlength=call.batch)
+        if self.evidence:
+            weights = [w * self._evidence(part) for w, part in zip(weights, parts, strict=True)]
+        return Run(blend(parts, index, weights).output(), pose, passes)
+
+    def _evidence(self, part: Result) -> Tensor:
+        """Return ``exp(-evidence · H)`` of the model's predictions, shape ``(B,)``."""
+        logits = next((k.data for k in part.kinds if isinstance(k, Logits)), None)
+        if logits is None:
+            raise TypeError("evidence needs class scores; name them with outputs='logits' or set evidence=0")
+        entropy = torch.special.entr(torch.softmax(logits.float(), -1)).sum(-1).flatten(1).mean(-1)
+        return torch.exp(-self.evidence * entropy)
+
+    def _conjugate(self, call: Call, g: Element, weights: Tensor | None = None) -> Result:
+        """Turn back, run the model, turn forward."""
+        swaps = self._swaps(call, g)
+        if swaps is not None:
+            return self._conjugate_shapes(call, g, swaps)
+        back = call.moved_back(g, weights)
+        output = self.model(*back.args, **back.kwargs)
+        if isinstance(output, list):
+            return self._moved_list(output, back, g)
+        result = read_result(self.outputs, output, back.sizes[0] if back.sizes else (1, 1))
+        return result.moved(g, weights)
+
+    def _moved_list(self, output: list[Any], back: Call, g: Element) -> Result:
+        """Move the results of models that return one entry per picture (detectors)."""
+        if len(output) != back.batch:
+            raise ValueError(f"the model returned a list of {len(output)} entries for {back.batch} pictures")
+        moved = []
+        for i, (entry, size) in enumerate(zip(output, back.sizes, strict=True)):
+            moved.append(read_result(self.outputs, entry, size).moved(g[i]).output())
+        return Result(self.outputs, moved, [])
+
+    def _swaps(self, call: Call, g: Element) -> Tensor | None:
+        """Return which pictures change shape when turned back, if that is not the same for the whole batch."""
+        if not isinstance(call.pictures, Tensor) or call.batch == 0:
+            return None
+        height, width = call.pictures.shape[-2:]
+        group = g.group
+        if height == width or not isinstance(group, PlanarGroup):
+            return None
+        if not group.is_exact_on_grid:
+            raise ValueError(
+                f"{group} turns by more than quarter turns and needs square pictures, got {height}×{width}; "
+                "pad or resize them to a square first"
+            )
+        swaps = group.quarter_turns(g) % 2 == 1
+        return swaps if bool(swaps.any()) and not bool(swaps.all()) else None
+
+    def _conjugate_shapes(self, call: Call, g: Element, swaps: Tensor) -> Result:
+        """Conjugate a batch whose upright pictures have two shapes, by the canvas policy."""
+        index = [(~swaps).nonzero().squeeze(1), swaps.nonzero().squeeze(1)]
+        if self.canvas == "bucket":
+            return merge([self._conjugate(call.select(i), g[i]) for i in index], index)
+        if len(call.moved) > 1 and self.canvas == "stretch":
+            raise ValueError("canvas='stretch' moves pictures only; use canvas='bucket' for models with prompts")
+        backs = [call.select(i).moved_back(g[i]) for i in index]
+        size = (max(call.sizes[0]), max(call.sizes[0]))
+        placed = torch.cat([place(back.pictures, size, self.canvas) for back in backs])
+        together = call.select(torch.cat(index)).with_values({next(iter(call.moved)): placed})
+        result = read_result(self.outputs, self.model(*together.args, **together.kwargs), size)
+        parts, start = [], 0
+        for back, i in zip(backs, index, strict=True):
+            part = result.select(slice(start, start + len(i)))
+            parts.append(part.unplaced(back.sizes[0], size, self.canvas).moved(g[i]))
+            start += len(i)
+        return merge(parts, index)

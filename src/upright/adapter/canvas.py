@@ -1,0 +1,71 @@
+"""Canvas policies: how pictures that stand upright in different shapes share a model call.
+
+In a batch of H×W pictures those that lie on their side are W×H once upright. Turning is always exact; the
+policy only says how the model is then called:
+
+``bucket``
+    one call a shape. Every picture is seen exactly as if it had come alone and upright.
+``pad``
+    one call: pictures are padded below and to the right to the common canvas; results are cut back.
+``stretch``
+    one call: pictures are resized to the square of the common canvas; results are resized back.
+
+``pad`` and ``stretch`` change nothing where all upright pictures of a batch have one shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..kinds import Boxes, Invariant, Kind, OrientedBoxes, Points
+from .spec import Size
+
+Canvas = Literal["bucket", "pad", "stretch"]
+CANVASES: tuple[Canvas, ...] = ("bucket", "pad", "stretch")
+
+
+def place(pictures: Tensor, size: Size, canvas: Canvas) -> Tensor:
+    """Put upright pictures ``(B, C, h, w)`` on a common canvas."""
+    height, width = pictures.shape[-2:]
+    if (height, width) == size:
+        return pictures
+    if canvas == "pad":
+        return F.pad(pictures, (0, size[1] - width, 0, size[0] - height))
+    antialias = pictures.is_floating_point()
+    return F.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:
+    """Take a result on the common canvas ``size`` back to the upright ``picture`` canvas, before it is moved."""
+    if picture == size or isinstance(kind, Invariant):
+        return kind
+    scale = (picture[0] / size[0], picture[1] / size[1]) if canvas == "stretch" else (1.0, 1.0)
+    data: Any = kind.data
+    if isinstance(kind, (Points, Boxes, OrientedBoxes)):
+        if isinstance(kind, OrientedBoxes) and canvas == "stretch":
+            raise ValueError("canvas='stretch' cannot take oriented boxes back; use canvas='bucket' or 'pad'")
+        normalized = getattr(kind, "normalized", False)
+        factors = [scale[1], scale[0]]
+        if normalized:
+            factors = [1.0, 1.0] if canvas == "stretch" else [size[1] / picture[1], size[0] / picture[0]]
+        columns = 4 if isinstance(kind, Boxes) else 2
+        moved = data[..., :columns] * data.new_tensor(factors * (columns // 2))
+        return kind.replace(data=torch.cat([moved, data[..., columns:]], -1), size=picture)
+    rows = round(data.shape[-2] * picture[0] / size[0])
+    columns = round(data.shape[-1] * picture[1] / size[1])
+    if canvas == "pad":
+        return kind.replace(data=data[..., :rows, :columns])
+    return kind.replace(data=_resize(data, rows, columns))
+
+
+def _resize(data: Tensor, rows: int, columns: int) -> Tensor:
+    flat = data.reshape(data.shape[0], -1, *data.shape[-2:])
+    if data.is_floating_point():
+        resized = F.interpolate(flat, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
+    else:
+        resized = F.interpolate(flat.double(), (rows, columns), mode="nearest-exact").to(data.dtype)
+    return resized.reshape(*data.shape[:-2], rows, columns)

@@ -1,0 +1,123 @@
+"""Which arguments and results of a model are moved, and as what kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ..kinds import (
+    Boxes,
+    Image,
+    Invariant,
+    Kind,
+    Logits,
+    Mask,
+    OrientedBoxes,
+    Points,
+    RegularField,
+    VectorField,
+)
+
+Size = tuple[int, int]
+KindSpec = str | type[Kind] | Callable[..., Kind]
+"""A kind by name (``"image"``, ``"mask"``, ``"boxes"`` …), a kind class, or a ``functools.partial`` of one
+(``partial(Boxes, format="cxcywh", normalized=True)``)."""
+
+KINDS: dict[str, type[Kind]] = {
+    "image": Image,
+    "mask": Mask,
+    "boxes": Boxes,
+    "oriented_boxes": OrientedBoxes,
+    "points": Points,
+    "vector_field": VectorField,
+    "regular_field": RegularField,
+    "invariant": Invariant,
+    "logits": Logits,
+}
+"""Kinds by the names that specifications use."""
+
+_ON_A_CANVAS = (Boxes, OrientedBoxes, Points)
+
+
+def kind_class(spec: KindSpec) -> Any:
+    """Return the kind class that a specification makes.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    if isinstance(spec, str):
+        if spec not in KINDS:
+            raise ValueError(f"unknown kind {spec!r}; expected one of {', '.join(sorted(KINDS))}")
+        return KINDS[spec]
+    return spec.func if isinstance(spec, partial) else spec
+
+
+def wrap(spec: KindSpec, data: Any, size: Size) -> Kind:
+    """Make the kind of some data on a canvas of the given size."""
+    make = KINDS[spec] if isinstance(spec, str) else spec
+    if isinstance(kind_class(spec), type) and issubclass(kind_class(spec), _ON_A_CANVAS):
+        return make(data, size=size)  # type: ignore[call-arg]
+    return make(data)  # type: ignore[call-arg]
+
+
+OutputSpec = KindSpec | Mapping[Any, KindSpec]
+Move = Callable[[KindSpec, Any], Any]
+
+
+def map_output(spec: OutputSpec, output: Any, move: Move) -> Any:
+    """Rebuild a model's output with every specified tensor replaced by ``move(kind, tensor)``.
+
+    A single kind means the tensor itself, the entry ``"logits"`` of a mapping (its first entry if there is none),
+    or the first entry of a tuple. A mapping names entries, by key or by position. Entries that are not named
+    are invariant: they are handed to ``move`` as such where they are tensors, and kept where they are not.
+    """
+    if isinstance(output, Tensor):
+        if isinstance(spec, Mapping):
+            raise TypeError(f"outputs names entries {list(spec)}, but the model returned one tensor; name one kind")
+        return move(spec, output)
+    if isinstance(output, Mapping):
+        named = spec if isinstance(spec, Mapping) else {_primary(output): spec}
+        _check_named(named, list(output))
+        return _with_items(output, {k: _move_entry(named.get(k, Invariant), v, move) for k, v in output.items()})
+    if isinstance(output, tuple):
+        named = spec if isinstance(spec, Mapping) else {0: spec}
+        _check_named(named, list(range(len(output))))
+        entries = [_move_entry(named.get(i, Invariant), entry, move) for i, entry in enumerate(output)]
+        return type(output)(*entries) if hasattr(output, "_fields") else type(output)(entries)
+    return output
+
+
+def _move_entry(spec: KindSpec, entry: Any, move: Move) -> Any:
+    if isinstance(entry, Tensor):
+        return move(spec, entry)
+    if isinstance(entry, (tuple, list)) and any(isinstance(e, Tensor) for e in entry):
+        return type(entry)(_move_entry(spec, e, move) for e in entry)
+    return entry
+
+
+def _primary(output: Mapping[Any, Any]) -> Any:
+    return "logits" if "logits" in output else next(iter(output), "logits")
+
+
+def _check_named(named: Mapping[Any, Any], found: list[Any]) -> None:
+    missing = [key for key in named if key not in found]
+    if missing:
+        raise KeyError(f"outputs names {missing}, which the model did not return; it returned {found}")
+
+
+def _with_items(output: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+    """Return a mapping of the same type: a dict, or a dataclass-like ``ModelOutput`` of transformers."""
+    if type(output) is dict:
+        return items
+    return type(output)(**items)
+
+
+def check_outputs(spec: OutputSpec) -> None:
+    """Raise ValueError if a specification names an unknown kind."""
+    for entry in spec.values() if isinstance(spec, Mapping) else [spec]:
+        kind_class(entry)
+
+

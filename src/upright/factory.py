@@ -1,0 +1,188 @@
+"""The front door: ``adapt`` a model, build a ``canonicalizer``."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ._checks import check_choice
+from .adapter.adapted import Adapted, Mode
+from .adapter.canvas import Canvas
+from .adapter.spec import KindSpec, OutputSpec
+from .canonicalizers import Canonicalizer, DiscreteCanonicalizer, IdentityCanonicalizer
+from .groups.base import FiniteGroup, Group
+from .groups.parse import parse_group
+from .nets import GroupCNN, OrbitScorer, PolarNet, ResidualBackbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanonicalizerConfig:
+    """How a canonicalizer is built: all that `canonicalizer` needs to build it again.
+
+    Attributes:
+        group: Name of the group.
+        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"`` for a network of one's own, which
+            is called as ``callable(group, channels=…, **options)``.
+        size: Side of the thumbnail; None hands the picture over as it is.
+        channels: Channels of the thumbnail.
+        standardize: Whether thumbnails are standardised.
+        estimator: Gradient estimator while training.
+        options: Arguments of the network.
+    """
+
+    group: str
+    network: str = "orbit"
+    size: int | None = 64
+    channels: int = 3
+    standardize: bool = True
+    estimator: str = "straight_through"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CanonicalizerConfig:
+        """Read a configuration; unknown keys raise."""
+        known = set(cls.__dataclass_fields__)
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ValueError(f"unknown configuration keys {unknown}; known keys: {sorted(known)}")
+        return cls(**data)
+
+
+def _orbit(
+    group: FiniteGroup, *, channels: int = 3, offset_degrees: float = 0.0, vector: int | None = None, **options: Any
+) -> nn.Module:
+    backbone = ResidualBackbone(channels=channels, outputs=vector or 1, **options)
+    return OrbitScorer(backbone, group, vector=vector, offset_degrees=offset_degrees)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"orbit": _orbit, "group_cnn": GroupCNN, "polar": PolarNet}
+"""Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
+
+
+def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -> Canonicalizer:
+    """Build an untrained canonicalizer that remembers how it was built (``.config``), so that it can be saved.
+
+    Args:
+        group: The group, or its name.
+        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``.
+        **settings: ``size``, ``channels``, ``standardize``, ``estimator`` and ``options`` of
+            `CanonicalizerConfig`.
+
+    Raises:
+        ValueError: If the group or the network is unknown.
+    """
+    return build(CanonicalizerConfig(group=str(parse_group(group)), network=network, **settings))
+
+
+def build(config: CanonicalizerConfig) -> Canonicalizer:
+    """Build the canonicalizer of a configuration, untrained."""
+    group = parse_group(config.group)
+    if not isinstance(group, FiniteGroup):
+        raise TypeError(f"group must be finite, got {group}")
+    made: Canonicalizer
+    if config.network == "identity":
+        made = IdentityCanonicalizer(group)
+    else:
+        network = _network(config.network)(group, channels=config.channels, **config.options)
+        made = DiscreteCanonicalizer(
+            network,
+            group,
+            size=config.size,
+            channels=config.channels,
+            standardize=config.standardize,
+            estimator=config.estimator,
+        )
+    made.config = config  # type: ignore[assignment]
+    return made
+
+
+def _network(name: str) -> Callable[..., nn.Module]:
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        make: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
+        return make
+    check_choice("network", name, [*NETWORKS, "identity", "module:callable"])
+    return NETWORKS[name]
+
+
+def adapt(
+    model: Callable[..., Any],
+    group: Group | str = "C4",
+    *,
+    canonicalizer: Canonicalizer | str | None = None,
+    mode: Mode = "canonical",
+    top_k: int | None = None,
+    cover: float | None = None,
+    evidence: float = 0.0,
+    canvas: Canvas = "bucket",
+    inputs: Mapping[int | str, KindSpec] | None = None,
+    outputs: OutputSpec = "logits",
+) -> Adapted:
+    """Make a model equivariant without changing it.
+
+    Args:
+        model: The predictor: a module or any callable that takes pictures ``(B, C, H, W)`` or a list of
+            ``(C, H_i, W_i)``.
+        group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"`` or ``"D4"``.
+        canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the name
+            or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo canonicalizer for
+            C4, for other groups an untrained one, which has to be fitted.
+        mode: See `Adapted`, also for the remaining arguments.
+        top_k: Most poses a picture may take, with ``mode="top_k"``.
+        cover: Probability that the poses taken must cover, with ``mode="top_k"``.
+        evidence: How much the model's own certainty counts, with ``mode="top_k"``.
+        canvas: How pictures that are not square share a call.
+        inputs: Kinds of the arguments that are moved; default: the first is a picture.
+        outputs: Kind of the result, or kinds by entry.
+
+    Returns:
+        A module that is called like the model and returns what the model returns.
+
+    Raises:
+        ValueError: If the group is unknown, or the canonicalizer's group is another.
+
+    Example:
+        >>> import torch, upright
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+        >>> robust = upright.adapt(model, "C4")
+        >>> x = torch.rand(2, 3, 32, 32)
+        >>> torch.equal(robust(x), robust(torch.rot90(x, 1, (2, 3))))
+        True
+    """
+    parsed = parse_group(group)
+    chosen = _choose(canonicalizer, parsed)
+    if chosen.group != parsed:
+        raise ValueError(f"the canonicalizer is one of {chosen.group}, but group is {parsed}; pass group='{chosen.group}'")
+    chosen.eval()
+    return Adapted(
+        model, chosen, mode=mode, top_k=top_k, cover=cover, evidence=evidence, canvas=canvas, inputs=inputs,
+        outputs=outputs,
+    )  # fmt: skip
+
+
+def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
+    from .hub import READY_MADE, load_canonicalizer
+
+    if isinstance(given, Canonicalizer):
+        return given
+    if isinstance(given, str) and not (given in NETWORKS or given == "identity" or ":" in given):
+        return load_canonicalizer(given)
+    if given is None:
+        ready = READY_MADE.get(str(group))
+        if ready is not None:
+            return load_canonicalizer(ready)
+        warnings.warn(
+            f"no ready-made canonicalizer for {group}: this one is untrained and turns pictures at random until "
+            "upright.fit(...) has trained it",
+            stacklevel=3,
+        )
+    return canonicalizer(group, given or "orbit")

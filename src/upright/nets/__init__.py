@@ -1,0 +1,18 @@
+"""The small networks that run inside canonicalizers: thumbnails in, one score per group element out.
+
+Each is equivariant by construction: when the picture moves by ``g``, the score of ``h`` moves to ``g @ h``.
+
+==================  ============================  ==========================================
+network             groups                        exact
+==================  ============================  ==========================================
+`OrbitScorer`       every C_n, D_n                quarter turns and flips; others: resampling
+`GroupCNN`          C1, C2, C4, D1, D2, D4        always, on odd and even sizes
+`PolarNet`          every C_n, D_n                on the polar grid; the picture is resampled once
+==================  ============================  ==========================================
+"""
+
+from .backbone import ResidualBackbone as ResidualBackbone
+from .group_cnn import GroupCNN as GroupCNN
+from .orbit import OrbitScorer as OrbitScorer
+from .polar import PolarNet as PolarNet
+from .thumbnail import thumbnail as thumbnail

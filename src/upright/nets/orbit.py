@@ -1,0 +1,92 @@
+"""Orbit scoring: turn a copy back by every element, in one batched pass, and let any network judge it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..actions.grid import move_grid, resample
+from ..groups.base import FiniteGroup
+from ..groups.parse import parse_group
+from ..groups.planar import FinitePlanarGroup
+from .thumbnail import disc
+
+
+class OrbitScorer(nn.Module):
+    """Turns any network into an equivariant scorer: ``score[g](x) = network(act(~g, x))``.
+
+    Args:
+        network: Any network on pictures ``(N, C, s, s)``; it returns one score per picture, ``(N,)`` or
+            ``(N, 1)``, or a vector ``(N, D)``, which is compared with a learned reference.
+        group: The group, or its name.
+        vector: D, if the network returns vectors.
+        offset_degrees: Turn all copies by this angle more. With ``180 / n`` every copy of a C_n orbit, ``n`` a
+            multiple of 4, is resampled alike, so that no blur tells them apart.
+
+    Reference:
+        Kaba et al. 2023, arXiv 2211.06489 (optimised canonicalization); Panigrahi and Mondal 2024,
+        arXiv 2405.14089 (vectors and the orthogonality loss).
+    """
+
+    def __init__(
+        self, network: nn.Module, group: FiniteGroup | str, *, vector: int | None = None, offset_degrees: float = 0.0
+    ) -> None:
+        super().__init__()
+        parsed = parse_group(group)
+        if not isinstance(parsed, FinitePlanarGroup):
+            raise TypeError(f"group must be a finite planar group, got {parsed}")
+        self.network = network
+        self.group = parsed
+        self.offset_degrees = offset_degrees
+        self.is_exact_on_grid = parsed.is_exact_on_grid and offset_degrees == 0
+        self.reference = nn.Parameter(torch.randn(vector) / vector**0.5) if vector else None
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Score every element.
+
+        Args:
+            x: Square thumbnails, shape ``(B, C, s, s)``.
+
+        Returns:
+            Scores ``(B, |G|)``; with vectors, a pair of scores and vectors ``(B, |G|, D)``.
+        """
+        out = self.network(turned_copies(x, self.group, self.offset_degrees).flatten(0, 1))
+        if self.reference is None:
+            if out.numel() != out.shape[0]:
+                raise ValueError(
+                    f"the network must return one score per picture, got shape {tuple(out.shape)}; "
+                    "pass vector=D for networks that return vectors of length D"
+                )
+            return out.reshape(-1, x.shape[0]).transpose(0, 1)
+        if out.ndim != 2 or out.shape[1] != self.reference.shape[0]:
+            raise ValueError(f"the network must return vectors (N, {self.reference.shape[0]}), got {tuple(out.shape)}")
+        vectors = out.reshape(-1, x.shape[0], out.shape[1]).transpose(0, 1)
+        with torch.autocast(x.device.type, enabled=False):
+            scores = vectors.to(self.reference.dtype) @ self.reference
+        return scores, vectors
+
+
+def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0.0) -> Tensor:
+    """Return ``act(~g, x)`` for every element, shape ``(|G|, B, C, s, s)``.
+
+    Copies that are no quarter turns of each other are resampled, with the border mirrored, and all copies are
+    masked to the inscribed disc, which every rotation keeps.
+    """
+    if group.is_exact_on_grid and not offset_degrees:
+        moves = group.grid_moves()  # a reflection is its own inverse
+        return torch.stack([_quarter(x, turn if flip else -turn, flip) for turn, flip in moves])
+    inverses, batch = group.elements(x.device).inverse(), x.shape[0]
+    if offset_degrees:
+        angle = torch.tensor(math.radians(offset_degrees), dtype=torch.float64, device=x.device)
+        extra = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()]).view(2, 2)
+        matrices = extra @ inverses.matrix()
+        copies = [resample(x, m.expand(batch, 2, 2), border="reflect") for m in matrices]
+    else:
+        copies = [move_grid(g.expand(batch), x, border="reflect") for g in inverses]
+    return torch.stack(copies) * disc(x.shape[-1], x)
+
+
+def _quarter(x: Tensor, turn: int, flip: bool) -> Tensor:
+    return torch.rot90(x.flip(-1) if flip else x, turn, (-2, -1))

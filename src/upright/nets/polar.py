@@ -1,0 +1,93 @@
+"""The polar network: on a polar grid a rotation is a shift, and a circular convolution commutes with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..groups.base import FiniteGroup
+from ..groups.parse import parse_group
+from ..groups.planar import Dihedral, FinitePlanarGroup
+
+
+class PolarNet(nn.Module):
+    """Scores every C_n or D_n with one resampling to polar coordinates and circular convolutions.
+
+    The angular length is a multiple of ``n``, so that a turn by 360°/n is a whole number of samples; only the
+    inscribed disc is seen. Reflections are scored on the mirrored polar grid by the same weights.
+
+    Args:
+        group: The group, or its name.
+        widths: Channels after each stage; radius is halved between stages, and the angle while it stays a
+            multiple of ``n``.
+        rays: Least number of angular samples.
+        rings: Number of radial samples.
+        channels: Channels of the picture.
+    """
+
+    is_exact_on_grid = True
+
+    def __init__(
+        self,
+        group: FiniteGroup | str,
+        *,
+        widths: Sequence[int] = (32, 48, 64),
+        rays: int = 96,
+        rings: int = 24,
+        channels: int = 3,
+    ) -> None:
+        super().__init__()
+        parsed = parse_group(group)
+        if not isinstance(parsed, FinitePlanarGroup):
+            raise TypeError(f"group must be a finite planar group, got {parsed}")
+        self.group = parsed
+        self.n = parsed.n
+        self.has_reflections = isinstance(parsed, Dihedral)
+        unit = math.lcm(self.n, 4)
+        self.rays, self.rings = unit * math.ceil(rays / unit), rings
+        inputs = [channels, *widths[:-1]]
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, bias=False) for i, o in zip(inputs, widths, strict=True))
+        self.more = nn.ModuleList(nn.Conv2d(o, o, 3, bias=False) for o in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for o in (*widths, *widths))
+        self.head = nn.Linear(widths[-1], 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores ``(B, |G|)`` of square pictures ``(B, C, s, s)``."""
+        polar = polar_grid(x, self.rays, self.rings)
+        if not self.has_reflections:
+            return self._score(polar)
+        # F R^r F = R^-r: the score of R^r F on x is the score of R^-r on the mirrored picture
+        mirrored = polar_grid(x.flip(-1), self.rays, self.rings)
+        turned, flipped = self._score(torch.cat([polar, mirrored])).chunk(2)
+        return torch.cat([turned, flipped[:, (-torch.arange(self.n)) % self.n]], 1)
+
+    def _score(self, x: Tensor) -> Tensor:
+        """Score the rotations of polar pictures ``(B, C, rings, rays)``."""
+        depth = len(self.convs)
+        for stage, (conv, more) in enumerate(zip(self.convs, self.more, strict=True)):
+            if stage:
+                coarser = x.shape[-1] % (2 * self.n) == 0
+                x = F.avg_pool2d(x, (2, 2 if coarser else 1))
+            x = F.relu(self.norms[stage](conv(_pad(x))))
+            x = F.relu(self.norms[depth + stage](more(_pad(x))))
+        rays = x.mean(-2, dtype=torch.float32)  # (B, C, rays)
+        with torch.autocast(x.device.type, enabled=False):
+            scores = self.head(rays.to(self.head.weight.dtype).transpose(1, 2)).squeeze(-1)
+        return scores.unflatten(1, (self.n, -1)).mean(-1)
+
+
+def polar_grid(x: Tensor, rays: int, rings: int) -> Tensor:
+    """Resample the inscribed disc: ``(B, C, s, s)`` to ``(B, C, rings, rays)``, angles counter-clockwise."""
+    angle = (torch.arange(rays, device=x.device, dtype=torch.float64) + 0.5) * (2 * math.pi / rays)
+    radius = (torch.arange(rings, device=x.device, dtype=torch.float64) + 0.5) / rings
+    grid = torch.stack([radius[:, None] * angle.cos(), -radius[:, None] * angle.sin()], -1).to(x.dtype)
+    return F.grid_sample(x, grid.expand(x.shape[0], -1, -1, -1), padding_mode="border", align_corners=False)
+
+
+def _pad(x: Tensor) -> Tensor:
+    """Pad by one: around in angle, repeated in radius."""
+    return F.pad(F.pad(x, (1, 1, 0, 0), mode="circular"), (0, 0, 1, 1), mode="replicate")

@@ -1,0 +1,79 @@
+"""A small square copy of a picture that turns exactly with it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def thumbnail(x: Tensor, size: int) -> Tensor:
+    """Resize the centre square of a picture, with antialiasing.
+
+    Two products with symmetric interpolation matrices: quarter turns and flips of the picture turn and flip
+    the thumbnail, up to rounding, for odd and even sides alike (also where the square starts at half a pixel).
+
+    Args:
+        x: Pictures, shape ``(B, C, H, W)``, floating point.
+        size: Side of the thumbnail in pixels.
+
+    Returns:
+        Thumbnails, shape ``(B, C, size, size)``.
+    """
+    if x.shape[-1] == size and x.shape[-2] == size:
+        return x
+    side = min(x.shape[-1], x.shape[-2])
+    if side >= 8 * size:  # one cheap exact pass first, so that huge pictures cost one reading
+        factor = side // (4 * size)
+        x = _shrink(x, factor)
+        side = min(x.shape[-1], x.shape[-2])
+    rows = triangle_filter(x.shape[-2], side, size).to(x)
+    columns = triangle_filter(x.shape[-1], side, size).to(x)
+    return rows @ (x @ columns.transpose(0, 1))
+
+
+def standardized(x: Tensor) -> Tensor:
+    """Return pictures with mean 0 and variance 1 over the inscribed disc, channel by channel.
+
+    Undoes any positive affine change of a channel: 0…255 or 0…1, any normalisation, brightness, contrast.
+
+    Args:
+        x: Square pictures, shape ``(B, C, s, s)``.
+    """
+    inside = disc(x.shape[-1], x)
+    weight = inside / inside.sum()
+    mean = (x * weight).sum((-1, -2), keepdim=True)
+    centred = x - mean
+    variance = (centred**2 * weight).sum((-1, -2), keepdim=True)
+    scale = x.abs().amax((-1, -2), keepdim=True) * 1e-4 + 1e-12  # a flat picture stays flat
+    return centred / (variance.sqrt() + scale)
+
+
+def disc(size: int, like: Tensor) -> Tensor:
+    """Return the inscribed disc as a ``(size, size)`` mask of zeros and ones, dtype and device of ``like``."""
+    axis = (torch.arange(size, device=like.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    return (axis[:, None] ** 2 + axis[None, :] ** 2 <= 1).to(like.dtype)
+
+
+def triangle_filter(length: int, window: int, size: int) -> Tensor:
+    """Return the matrix ``(size, length)`` that resizes the central ``window`` of a line to ``size`` samples.
+
+    Linear interpolation; when shrinking, the triangle widens to two output pixels (antialiasing).
+    """
+    scale = window / size
+    width = max(scale, 1.0)
+    start = (length - window) / 2
+    centres = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale
+    pixels = torch.arange(length, dtype=torch.float64) + 0.5
+    weights = (1 - (pixels[None, :] - centres[:, None]).abs() / width).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def _shrink(x: Tensor, factor: int) -> Tensor:
+    """Average blocks of ``factor`` pixels, after cutting the sides to a multiple, symmetrically."""
+    height, width = x.shape[-2:]
+    rows, columns = height % factor, width % factor
+    if rows % 2 or columns % 2:  # an odd remainder has no symmetric cut; adaptive bins are symmetric
+        return F.adaptive_avg_pool2d(x, (max(height // factor, 1), max(width // factor, 1)))
+    x = x[..., rows // 2 : height - rows // 2, columns // 2 : width - columns // 2]
+    return F.avg_pool2d(x, factor)
