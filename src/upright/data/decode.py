@@ -1,0 +1,105 @@
+"""From the bytes of an image file to an RGB picture that stands as its maker meant it to."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+_TAIL = 4096
+
+
+class UnreadablePictureError(ValueError):
+    """A picture that cannot be decoded; loaders skip and report it."""
+
+
+def read_picture(source: str | Path | bytes) -> Image.Image:
+    """Decode a picture: EXIF orientation applied, first frame, transparency over white, 8 bits, RGB.
+
+    Args:
+        source: A path, or the bytes of a file.
+
+    Raises:
+        UnreadablePictureError: If it is no image, or a damaged one.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata does not matter here
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+                opened.load()
+                return as_rgb(ImageOps.exif_transpose(opened))
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as error:
+        raise UnreadablePictureError(_reason(error)) from error
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """Convert any mode to RGB: deep greyscale is scaled to 8 bits, transparency is laid over white."""
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture).astype(np.float64)
+        top = float(values.max(initial=0.0))
+        scale = 255.0 if top <= 1.0 and picture.mode == "F" else 1.0 if top <= 255 else 1 / 257
+        return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8), "L").convert("RGB")
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+    return picture.convert("RGB")
+
+
+def to_tensor(picture: Any) -> Tensor:
+    """Turn an RGB picture into a float32 tensor ``(3, H, W)`` with values in 0…1; keep tensors as they are."""
+    if isinstance(picture, Tensor):
+        return picture
+    values = np.array(picture if picture.mode == "RGB" else as_rgb(picture))
+    return torch.from_numpy(values).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def check_picture(source: Path | bytes) -> str | None:
+    """Return why a picture is unreadable, or None. Complete common files are recognised without decoding."""
+    try:
+        head, tail, length = _ends(source)
+    except OSError as error:
+        return _reason(error)
+    if length == 0:
+        return "the file is empty"
+    if _looks_complete(head, tail, length):
+        return None
+    try:
+        read_picture(source)
+    except UnreadablePictureError as error:
+        return str(error)
+    return None
+
+
+def _ends(source: Path | bytes) -> tuple[bytes, bytes, int]:
+    if isinstance(source, bytes):
+        return source[:16], source[-_TAIL:], len(source)
+    with source.open("rb") as file:
+        head = file.read(16)
+        length = file.seek(0, 2)
+        file.seek(max(0, length - _TAIL))
+        return head, file.read(), length
+
+
+def _looks_complete(head: bytes, tail: bytes, length: int) -> bool:
+    if head.startswith(b"\xff\xd8\xff"):  # JPEG
+        return length > 100 and tail.rstrip(b"\0").endswith(b"\xff\xd9")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return tail[-8:-4] == b"IEND"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 <= length
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that can be identified"
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
