@@ -26,7 +26,9 @@ def check_tensor(name: str, x: Any, shape: str, ndim: int) -> None:
 def check_axis(name: str, x: Tensor, axis: int, length: int, shape: str) -> None:
     """Raise ValueError unless axis ``axis`` of ``x`` has the given length."""
     if x.shape[axis] != length:
-        raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)} (axis {axis} must be {length})")
+        raise ValueError(
+            f"{name} must have shape {shape}, got {tuple(x.shape)} (axis {axis} must be {length})"
+        )
 
 
 def check_batch(name: str, got: int, batch: int, of: str) -> None:

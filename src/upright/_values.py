@@ -1,4 +1,4 @@
-"""Values: frozen dataclasses of tensors that ``tree_map``, ``torch.compile`` and ``torch.export`` see through."""
+"""Values: frozen dataclasses of tensors that ``tree_map``, ``torch.compile`` and export see into."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class CanonicalizerConfig:
 
     Attributes:
         group: Name of the group.
-        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"`` for a network of one's own, which
-            is called as ``callable(group, channels=…, **options)``.
+        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"`` for a network of one's own,
+            which is called as ``callable(group, channels=…, **options)``.
         size: Side of the thumbnail; None hands the picture over as it is.
         channels: Channels of the thumbnail.
         standardize: Whether thumbnails are standardised.
@@ -58,7 +58,12 @@ class CanonicalizerConfig:
 
 
 def _orbit(
-    group: FiniteGroup, *, channels: int = 3, offset_degrees: float = 0.0, vector: int | None = None, **options: Any
+    group: FiniteGroup,
+    *,
+    channels: int = 3,
+    offset_degrees: float = 0.0,
+    vector: int | None = None,
+    **options: Any,
 ) -> nn.Module:
     backbone = ResidualBackbone(channels=channels, outputs=vector or 1, **options)
     return OrbitScorer(backbone, group, vector=vector, offset_degrees=offset_degrees)
@@ -69,7 +74,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"orbit": _orbit, "group_cnn": G
 
 
 def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -> Canonicalizer:
-    """Build an untrained canonicalizer that remembers how it was built (``.config``), so that it can be saved.
+    """Build an untrained canonicalizer that remembers how it was built (``.config``), to be saved.
 
     Args:
         group: The group, or its name.
@@ -133,9 +138,9 @@ def adapt(
         model: The predictor: a module or any callable that takes pictures ``(B, C, H, W)`` or a list of
             ``(C, H_i, W_i)``.
         group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"`` or ``"D4"``.
-        canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the name
-            or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo canonicalizer for
-            C4, for other groups an untrained one, which has to be fitted.
+        canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the
+            name or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo
+            canonicalizer for C4, for other groups an untrained one, which has to be fitted.
         mode: See `Adapted`, also for the remaining arguments.
         top_k: Most poses a picture may take, with ``mode="top_k"``.
         cover: Probability that the poses taken must cover, with ``mode="top_k"``.
@@ -161,7 +166,9 @@ def adapt(
     parsed = parse_group(group)
     chosen = _choose(canonicalizer, parsed)
     if chosen.group != parsed:
-        raise ValueError(f"the canonicalizer is one of {chosen.group}, but group is {parsed}; pass group='{chosen.group}'")
+        raise ValueError(
+            f"the canonicalizer is one of {chosen.group}, but group is {parsed}; pass group='{chosen.group}'"
+        )
     chosen.eval()
     return Adapted(
         model, chosen, mode=mode, top_k=top_k, cover=cover, evidence=evidence, canvas=canvas, inputs=inputs,
@@ -181,8 +188,8 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
         if ready is not None:
             return load_canonicalizer(ready)
         warnings.warn(
-            f"no ready-made canonicalizer for {group}: this one is untrained and turns pictures at random until "
-            "upright.fit(...) has trained it",
+            f"no ready-made canonicalizer for {group}: this one is untrained and turns pictures at random "
+            "until upright.fit(...) has trained it",
             stacklevel=3,
         )
     return canonicalizer(group, given or "orbit")

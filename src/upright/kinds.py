@@ -1,9 +1,9 @@
 """What is moved: tensors together with what is needed to understand them. How they move is in ``actions``.
 
 Convention:
-    Pixel coordinates have x to the right and y down, the origin in the top left corner of the canvas and pixel
-    centres at half-integers. ``size`` is the canvas, ``(height, width)`` in pixels. ``…`` stands for the batch
-    shape of the element that moves the value (one leading axis, or none) and any further axes.
+    Pixel coordinates have x to the right and y down, the origin in the top left corner of the canvas and
+    pixel centres at half-integers. ``size`` is the canvas, ``(height, width)`` in pixels. ``…`` stands for
+    the batch shape of the element that moves the value (one leading axis, or none) and any further axes.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def consistency_loss(pose: Pose, other: Pose, moved_by: Element | None = None) -
 
 
 def moved_log_probs(log_probs: Tensor, g: Element) -> Tensor:
-    """Return the posteriors that equivariance demands of inputs moved by ``g``: that of ``h`` goes to ``g @ h``.
+    """Return the posteriors that equivariance demands of moved inputs: that of ``h`` goes to ``g @ h``.
 
     Args:
         log_probs: Shape ``(B, |G|)``.

@@ -20,7 +20,7 @@ class Prior(ABC):
 
     @abstractmethod
     def log_probs(self, group: FiniteGroup) -> Tensor:
-        """Return the log-probability of every element, shape ``(|G|,)``, float32, ``-inf`` where impossible."""
+        """Return the log-probability of every element, shape ``(|G|,)``, float32; ``-inf``: impossible."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class CategoricalPrior(Prior):
         """Estimate the probabilities from poses seen in data.
 
         Args:
-            poses: Elements of a finite group, shape ``(N,)``, such as the annotated orientations of a data set;
-                or an iterable of `Pose` whose posteriors are averaged.
+            poses: Elements of a finite group, shape ``(N,)``, such as the annotated orientations of a data
+                set; or an iterable of `Pose` whose posteriors are averaged.
             smoothing: Pseudo-count added to every element (Laplace), so that nothing is impossible.
 
         Returns:
@@ -73,7 +73,8 @@ class CategoricalPrior(Prior):
                 raise TypeError(f"poses must be elements of a finite group, got {group}")
             counts = torch.bincount(poses.value.flatten(), minlength=group.order).double()
         else:
-            totals = [pose.probs.double().sum(0) for pose in poses]
+            posteriors: Iterable[Any] = poses
+            totals = [pose.probs.double().sum(0) for pose in posteriors]
             if not totals:
                 raise ValueError("poses must not be empty")
             counts = torch.stack(totals).sum(0)

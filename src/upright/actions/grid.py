@@ -83,7 +83,7 @@ def permute_pixels(x: Tensor, turns: Tensor, flips: Tensor) -> Tensor:
 
 
 def _permute_one(x: Tensor, turn: int, flip: bool) -> Tensor:
-    """Apply one element to all: at most one flip copy, then a transposed view. ``rot90 = flip x, transpose``."""
+    """Apply one element to all: one flip copy at most, then a transposed view (rot90 = flip x, transpose)."""
     axes = [-1] * ((turn in (1, 2)) != flip) + [-2] * (turn in (2, 3))
     x = x.flip(axes) if axes else x
     return x.transpose(-1, -2) if turn % 2 else x
@@ -93,7 +93,9 @@ def _gather_pixels(x: Tensor, moves: Tensor) -> Tensor:
     """Apply move ``turn + 4·flip`` to each square grid by one gather, without looking at the values."""
     n = x.shape[-1]
     pixels = torch.arange(n * n, device=x.device).view(n, n)
-    table = torch.stack([_permute_one(pixels, turn, flip).flatten() for flip in (False, True) for turn in range(4)])
+    table = torch.stack(
+        [_permute_one(pixels, turn, flip).flatten() for flip in (False, True) for turn in range(4)]
+    )
     index = table[moves]  # (B, N·N)
     flat = x.reshape(x.shape[0], -1, n * n)
     return flat.gather(-1, index.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(x)
@@ -117,7 +119,10 @@ def resample(
     m = matrix.to(device=x.device)[:, :, :, None, None]
     u = ((torch.arange(width, device=x.device, dtype=torch.float64) + 0.5) - width / 2)[None, None, :]
     v = ((torch.arange(height, device=x.device, dtype=torch.float64) + 0.5) - height / 2)[None, :, None]
-    source_x, source_y = m[:, 0, 0] * u + m[:, 1, 0] * v, m[:, 0, 1] * u + m[:, 1, 1] * v  # (B, H, W), centred
+    source_x, source_y = (
+        m[:, 0, 0] * u + m[:, 1, 0] * v,
+        m[:, 0, 1] * u + m[:, 1, 1] * v,
+    )  # (B, H, W), centred
     if interpolation == "nearest":
         return _look_up_nearest(x, source_x + width / 2, source_y + height / 2, border, fill).view(shape)
     grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], -1).to(precision)
@@ -154,7 +159,7 @@ def _mirror(index: Tensor, length: int) -> Tensor:
 
 def _mixed_canvas(x: Tensor) -> str:
     return (
-        f"a batch of non-square pictures, {x.shape[-2]}×{x.shape[-1]}, cannot mix quarter turns that swap its "
-        "sides with elements that keep them; pass a list of pictures, or pad to square first (the adapter's "
-        "canvas policy does that)"
+        f"a batch of non-square pictures, {x.shape[-2]}×{x.shape[-1]}, cannot mix quarter turns that swap "
+        "its sides with elements that keep them; pass a list of pictures, or pad to square first (the "
+        "adapter's canvas policy does that)"
     )

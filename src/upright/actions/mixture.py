@@ -1,7 +1,7 @@
 """Gradients from a moved value into the pose: the pose's weights over the group as mixing coefficients.
 
-``act_mixed(w, x)`` is ``Σ_g w_g · act(g, x)``. With one-hot weights only the chosen element is applied, so the
-value is exact; the backward pass gives ``∂/∂w_g = ⟨grad, act(g, x)⟩`` for every element of the group.
+``act_mixed(w, x)`` is ``Σ_g w_g · act(g, x)``. With one-hot weights only the chosen element is applied, so
+the value is exact; the backward pass gives ``∂/∂w_g = ⟨grad, act(g, x)⟩`` for every element of the group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class _Chosen(torch.autograd.Function):
     """Forward: the value as it is. Backward: to the value unchanged, to the weights as documented above."""
 
     @staticmethod
-    def forward(ctx: Any, moved: Tensor, weights: Tensor, x: Kind, group: FiniteGroup, inverse: bool) -> Tensor:
+    def forward(
+        ctx: Any, moved: Tensor, weights: Tensor, x: Kind, group: FiniteGroup, inverse: bool
+    ) -> Tensor:
         ctx.x, ctx.group, ctx.inverse = x, group, inverse
         return moved.view_as(moved)
 
@@ -42,8 +44,9 @@ def act_mixed(g: Element, weights: Tensor | None, x: K, *, inverse: bool = False
 
     Args:
         g: The chosen elements of a finite group, shape ``(B,)``.
-        weights: Weights over the group, shape ``(B, |G|)``: one-hot rows (straight-through, Gumbel) move by the
-            chosen element only, other rows (soft) give the weighted mean of all moved copies. None: just `act`.
+        weights: Weights over the group, shape ``(B, |G|)``: one-hot rows (straight-through, Gumbel) move by
+            the chosen element only, other rows (soft) give the weighted mean of all moved copies. None: just
+            `act`.
         x: A kind with floating-point data; square canvas, since all elements of the group are needed.
         inverse: Move by the inverse elements.
 
@@ -51,16 +54,17 @@ def act_mixed(g: Element, weights: Tensor | None, x: K, *, inverse: bool = False
         The moved value.
     """
     if weights is None or isinstance(x, Invariant) or not x.data.is_floating_point():
-        return act(g.inverse() if inverse else g, x)
+        unmixed: K = act(g.inverse() if inverse else g, x)
+        return unmixed
     group = g.group
     if not isinstance(group, FiniteGroup):
         raise TypeError(f"weights need a finite group, got {group}")
     if is_one_hot(weights):
-        moved = act(g.inverse() if inverse else g, x)
+        moved: K = act(g.inverse() if inverse else g, x)
         if not weights.requires_grad:
             return moved
         frozen = x.replace(data=x.data.detach())
-        return moved.replace(data=_Chosen.apply(moved.data, weights, frozen, group, inverse))
+        return moved.replace(data=_Chosen.apply(moved.data, weights, frozen, group, inverse))  # type: ignore[no-untyped-call]
     total: Tensor | None = None
     for h in group.elements(g.device):
         moved = act(h.inverse() if inverse else h, x)

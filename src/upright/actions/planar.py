@@ -47,7 +47,8 @@ def move_regular_field(g: Element, x: RegularField) -> RegularField:
         raise TypeError(f"RegularField needs a finite group, got {group}")
     if x.data.ndim < 5 or x.data.shape[-3] != group.order:
         raise ValueError(
-            f"RegularField.data must have shape (…, C, {group.order}, H, W) for {group}, got {tuple(x.data.shape)}"
+            f"RegularField.data must have shape (…, C, {group.order}, H, W) for {group}, "
+            f"got {tuple(x.data.shape)}"
         )
     moved = move_grid(g, x.data, border=x.border, fill=x.fill)
     source = g.inverse().reshape(-1, 1).compose(group.elements(g.device).reshape(1, -1)).value  # (B, |G|)
@@ -133,7 +134,9 @@ def turn_about_centre(g: Element, xy: Tensor, size: tuple[int, int], moved: tupl
     """
     precision = torch.promote_types(xy.dtype, torch.float32)
     matrix = g.matrix(torch.float64)
-    old, new = (torch.tensor([s[1] / 2, s[0] / 2], dtype=torch.float64, device=g.device) for s in (size, moved))
+    old, new = (
+        torch.tensor([s[1] / 2, s[0] / 2], dtype=torch.float64, device=g.device) for s in (size, moved)
+    )
     offset = (new - matrix @ old).to(device=xy.device, dtype=precision)
     return turn_vectors(g, xy.to(precision)) + offset.view(-1, *[1] * (xy.ndim - 2), 2)
 
@@ -153,8 +156,8 @@ def moved_size(g: Element, size: tuple[int, int]) -> tuple[int, int]:
     swaps &= group.quarter_turns(g) >= 0
     if bool(swaps.any()) != bool(swaps.all()):
         raise ValueError(
-            f"a batch on a non-square canvas, {height}×{width}, cannot mix quarter turns that swap its sides with "
-            "elements that keep them; pass a list with one entry per picture"
+            f"a batch on a non-square canvas, {height}×{width}, cannot mix quarter turns that swap its sides "
+            "with elements that keep them; pass a list with one entry per picture"
         )
     return (width, height) if bool(swaps.any()) else size
 

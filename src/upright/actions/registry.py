@@ -54,12 +54,13 @@ def registered_kinds(group: Group | type[Group]) -> list[type[Kind]]:
 def act(g: Element, x: Any) -> Any:
     """Move ``x`` by ``g``.
 
-    Contract: ``act(g @ h, x) == act(g, act(h, x))``, ``act(~g, act(g, x)) == x``, the identity changes no bit.
+    Contract: ``act(g @ h, x) == act(g, act(h, x))``, ``act(~g, act(g, x)) == x``, the identity changes no
+        bit.
 
     Args:
         g: One element (shape ``()``, moves everything alike) or one per batch entry (shape ``(B,)``).
-        x: A kind whose ``data`` has leading axis ``B``; a list with one entry per element (pictures or targets
-            of different sizes, each without batch axis); or a dict or tuple of such things.
+        x: A kind whose ``data`` has leading axis ``B``; a list with one entry per element (pictures or
+            targets of different sizes, each without batch axis); or a dict or tuple of such things.
 
     Returns:
         The moved value, of the same structure, dtype and device; ``x`` is not changed.
@@ -88,7 +89,11 @@ def act(g: Element, x: Any) -> Any:
         if g.shape and g.shape[0] != len(x):
             raise ValueError(f"a list must have one entry per element, {g.shape[0]}, got {len(x)}")
         return [act(g[i] if g.shape else g, entry) for i, entry in enumerate(x)]
-    hint = "wrap the tensor in the kind that it is, such as Image(x)" if isinstance(x, torch.Tensor) else "use a kind"
+    hint = (
+        "wrap the tensor in the kind that it is, such as Image(x)"
+        if isinstance(x, torch.Tensor)
+        else "use a kind"
+    )
     raise TypeError(f"x must be a kind, or a list, tuple or dict of kinds, got {type(x).__name__}; {hint}")
 
 
@@ -100,13 +105,15 @@ def _act_on_kind(g: Element, x: Kind) -> Kind:
     if len(g.shape) > 1:
         raise ValueError(f"g must have shape () or (B,), got {tuple(g.shape)}; flatten the batch axes")
     if not g.shape:
-        moved = kernel(g.reshape(1), x.replace(data=data.unsqueeze(0)))
+        moved: Kind = kernel(g.reshape(1), x.replace(data=data.unsqueeze(0)))
         return moved.replace(data=moved.data.squeeze(0))
     if data.ndim == 0 or (data.shape[0] != g.shape[0] and g.shape[0] != 1):
         raise ValueError(
-            f"{type(x).__name__}.data must have leading axis {g.shape[0]} to match g, got shape {tuple(data.shape)}"
+            f"{type(x).__name__}.data must have leading axis {g.shape[0]} to match g, "
+            f"got shape {tuple(data.shape)}"
         )
-    return kernel(g.expand(data.shape[0]), x)
+    moved = kernel(g.expand(data.shape[0]), x)
+    return moved
 
 
 def _find(group: type[Group], kind: type[Kind]) -> Kernel:

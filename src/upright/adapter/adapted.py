@@ -42,14 +42,15 @@ class Run:
 class Adapted(nn.Module):
     """A model made equivariant: called like the model, returns what the model returns.
 
-    ``Φ(x) = c(x) · φ(c(x)⁻¹ · x)``; where the pose is the identity, the output is the model's own, bit for bit.
-    Build it with `upright.adapt`.
+    ``Φ(x) = c(x) · φ(c(x)⁻¹ · x)``; where the pose is the identity, the output is the model's own, bit for
+    bit. Build it with `upright.adapt`.
 
     Attributes:
         model: The predictor φ, untouched: a module or any callable.
         canonicalizer: The canonicalizer c.
-        mode: ``"canonical"`` runs the model once, at the likeliest pose. ``"top_k"`` averages its outputs over
-            the likeliest poses, weighted by their probabilities. ``"average"`` averages over the whole group.
+        mode: ``"canonical"`` runs the model once, at the likeliest pose. ``"top_k"`` averages its outputs
+            over the likeliest poses, weighted by their probabilities. ``"average"`` averages over the whole
+            group.
         top_k: For ``"top_k"``: the most poses a picture may take; None: the whole group.
         cover: For ``"top_k"``: stop as soon as the poses taken cover this probability, so that clear pictures
             cost one pass; None: always take ``top_k``.
@@ -130,7 +131,10 @@ class Adapted(nn.Module):
         pose: Pose = self.canonicalizer(call.pictures)
         if isinstance(call.pictures, Tensor) and self._swaps(call, pose.element) is None:
             return call.moved_back(pose.element).pictures, pose
-        one = [call.select(torch.tensor([i])).moved_back(pose.element[i : i + 1]).pictures[0] for i in range(call.batch)]
+        one = [
+            call.select(torch.tensor([i])).moved_back(pose.element[i : i + 1]).pictures[0]
+            for i in range(call.batch)
+        ]
         return one, pose
 
     def save_pretrained(self, folder: Any, **kwargs: Any) -> None:
@@ -196,7 +200,7 @@ class Adapted(nn.Module):
         return Result(self.outputs, moved, [])
 
     def _swaps(self, call: Call, g: Element) -> Tensor | None:
-        """Return which pictures change shape when turned back, if that is not the same for the whole batch."""
+        """Return which pictures change shape when turned back, unless all do or none does."""
         if not isinstance(call.pictures, Tensor) or call.batch == 0:
             return None
         height, width = call.pictures.shape[-2:]
@@ -217,7 +221,9 @@ class Adapted(nn.Module):
         if self.canvas == "bucket":
             return merge([self._conjugate(call.select(i), g[i]) for i in index], index)
         if len(call.moved) > 1 and self.canvas == "stretch":
-            raise ValueError("canvas='stretch' moves pictures only; use canvas='bucket' for models with prompts")
+            raise ValueError(
+                "canvas='stretch' moves pictures only; use canvas='bucket' for models with prompts"
+            )
         backs = [call.select(i).moved_back(g[i]) for i in index]
         size = (max(call.sizes[0]), max(call.sizes[0]))
         placed = torch.cat([place(back.pictures, size, self.canvas) for back in backs])

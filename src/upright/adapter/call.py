@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..actions import act, act_mixed
 from ..groups.base import Element
-from ..kinds import Image, Kind
+from ..kinds import Image
 from .spec import KindSpec, Size, kind_class, wrap
 
 _PICTURE_NAMES = ("pixel_values", "images", "image", "x", "input", "inputs")
@@ -63,7 +63,9 @@ class Call:
 
     def map(self, f: Callable[[Any], Any]) -> Call:
         """Return the call with ``f`` applied to every argument."""
-        return replace(self, args=tuple(f(a) for a in self.args), kwargs={k: f(v) for k, v in self.kwargs.items()})
+        return replace(
+            self, args=tuple(f(a) for a in self.args), kwargs={k: f(v) for k, v in self.kwargs.items()}
+        )
 
     def moved_back(self, g: Element, weights: Tensor | None = None) -> Call:
         """Return the call with every moved argument turned back by ``g``."""
@@ -97,7 +99,8 @@ def read_call(
         key: int | str | None = 0 if args else next((n for n in _PICTURE_NAMES if n in kwargs), None)
         if key is None:
             raise TypeError(
-                f"no picture among the arguments {sorted(kwargs)}; name it with adapt(..., inputs={{'<name>': 'image'}})"
+                f"no picture among the arguments {sorted(kwargs)}; "
+                "name it with adapt(..., inputs={'<name>': 'image'})"
             )
         moved: dict[int | str, KindSpec] = {key: Image}
     else:
@@ -124,14 +127,18 @@ def _is_image(spec: KindSpec) -> bool:
 def _check_pictures(pictures: Any) -> None:
     if isinstance(pictures, Tensor):
         if pictures.ndim != 4:
-            raise ValueError(f"pictures must have shape (B, C, H, W), got {tuple(pictures.shape)}; add a batch axis")
+            raise ValueError(
+                f"pictures must have shape (B, C, H, W), got {tuple(pictures.shape)}; add a batch axis"
+            )
     elif isinstance(pictures, (list, tuple)):
         for i, picture in enumerate(pictures):
             if not isinstance(picture, Tensor) or picture.ndim != 3:
                 got = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
                 raise ValueError(f"picture {i} of the list must be a tensor (C, H, W), got {got}")
     else:
-        raise TypeError(f"pictures must be a tensor (B, C, H, W) or a list of (C, H, W), got {type(pictures).__name__}")
+        raise TypeError(
+            f"pictures must be a tensor (B, C, H, W) or a list of (C, H, W), got {type(pictures).__name__}"
+        )
 
 
 def _positional_names(model: Any) -> list[str]:

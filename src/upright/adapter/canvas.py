@@ -40,7 +40,7 @@ def place(pictures: Tensor, size: Size, canvas: Canvas) -> Tensor:
 
 
 def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:
-    """Take a result on the common canvas ``size`` back to the upright ``picture`` canvas, before it is moved."""
+    """Take a result on the common canvas ``size`` back to the upright canvas ``picture``."""
     if picture == size or isinstance(kind, Invariant):
         return kind
     scale = (picture[0] / size[0], picture[1] / size[1]) if canvas == "stretch" else (1.0, 1.0)

@@ -82,7 +82,7 @@ def merge(parts: list[Result], index: list[Tensor]) -> Result:
 
 
 def blend(parts: list[Result], index: list[Tensor], weights: list[Tensor]) -> Result:
-    """Average over poses: picture ``index[i][j]`` has the part ``parts[i]``, entry ``j``, with ``weights[i][j]``.
+    """Average over poses: picture ``index[i][j]`` has entry ``j`` of ``parts[i]``, with ``weights[i][j]``.
 
     Parts beyond the first may hold fewer pictures; the first holds all. Weights are normalised per picture.
     Class scores are averaged as probabilities, everything else as it is.
@@ -122,5 +122,3 @@ def _blend_kind(columns: tuple[Kind, ...], index: list[Tensor], shares: list[Ten
         blended = blended.clamp(min=1e-30).log() + level
     keep = several.to(data.device).view(-1, *[1] * (data.ndim - 1))  # one pose: the model's own bits
     return first.replace(data=torch.where(keep, blended.to(data.dtype), data))
-
-

@@ -70,18 +70,23 @@ Move = Callable[[KindSpec, Any], Any]
 def map_output(spec: OutputSpec, output: Any, move: Move) -> Any:
     """Rebuild a model's output with every specified tensor replaced by ``move(kind, tensor)``.
 
-    A single kind means the tensor itself, the entry ``"logits"`` of a mapping (its first entry if there is none),
-    or the first entry of a tuple. A mapping names entries, by key or by position. Entries that are not named
-    are invariant: they are handed to ``move`` as such where they are tensors, and kept where they are not.
+    A single kind means the tensor itself, the entry ``"logits"`` of a mapping (its first entry if there is
+    none), or the first entry of a tuple. A mapping names entries, by key or by position. Entries that are
+    not named are invariant: they are handed to ``move`` as such where they are tensors, and kept where they
+    are not.
     """
     if isinstance(output, Tensor):
         if isinstance(spec, Mapping):
-            raise TypeError(f"outputs names entries {list(spec)}, but the model returned one tensor; name one kind")
+            raise TypeError(
+                f"outputs names entries {list(spec)}, but the model returned one tensor; name one kind"
+            )
         return move(spec, output)
     if isinstance(output, Mapping):
         named = spec if isinstance(spec, Mapping) else {_primary(output): spec}
         _check_named(named, list(output))
-        return _with_items(output, {k: _move_entry(named.get(k, Invariant), v, move) for k, v in output.items()})
+        return _with_items(
+            output, {k: _move_entry(named.get(k, Invariant), v, move) for k, v in output.items()}
+        )
     if isinstance(output, tuple):
         named = spec if isinstance(spec, Mapping) else {0: spec}
         _check_named(named, list(range(len(output))))
@@ -119,5 +124,3 @@ def check_outputs(spec: OutputSpec) -> None:
     """Raise ValueError if a specification names an unknown kind."""
     for entry in spec.values() if isinstance(spec, Mapping) else [spec]:
         kind_class(entry)
-
-

@@ -87,7 +87,9 @@ class DiscreteCanonicalizer(Canonicalizer):
             index, weights = ESTIMATORS[self.estimator](log_probs, self.relaxation, generator)
             return Pose(Element(self.group, index), log_probs, weights, features)
         if self.deployment_prior is not None:
-            log_probs = F.log_softmax(log_probs + self.deployment_prior.log_probs(self.group).to(log_probs), dim=-1)
+            log_probs = F.log_softmax(
+                log_probs + self.deployment_prior.log_probs(self.group).to(log_probs), dim=-1
+            )
         return Pose(Element(self.group, log_probs.argmax(-1)), log_probs, None, features)
 
     def scores(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -101,7 +103,8 @@ class DiscreteCanonicalizer(Canonicalizer):
         scores, features = out if isinstance(out, tuple) else (out, None)
         if scores.shape != (seen.shape[0], self.group.order):
             raise ValueError(
-                f"the network must return scores of shape ({seen.shape[0]}, {self.group.order}) for {self.group}, "
+                f"the network must return scores of shape ({seen.shape[0]}, {self.group.order}) for "
+                f"{self.group}, "
                 f"got {tuple(scores.shape)}"
             )
         return scores.to(self.temperature.dtype), features
@@ -133,7 +136,7 @@ class DiscreteCanonicalizer(Canonicalizer):
         check_tensor("x", x, "(B, C, H, W)", 4)
         if x.shape[1] not in (1, self.channels):
             raise ValueError(
-                f"x must have {self.channels} channels (or 1, which is expanded), got shape {tuple(x.shape)}; "
+                f"x must have {self.channels} channels (or 1, which is expanded), got {tuple(x.shape)}; "
                 "build the canonicalizer with channels=…"
             )
         x = x.to(self.temperature.dtype)
@@ -153,4 +156,4 @@ class DiscreteCanonicalizer(Canonicalizer):
             lowered = moved.is_floating_point() and moved.dtype in (torch.float16, torch.bfloat16)
             return t.to(moved.device) if lowered and t.dtype in (torch.float32, torch.float64) else moved
 
-        return super()._apply(keep_precision, recurse)
+        return super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """Estimators: how, while training, a pose is drawn from the posterior and gradients flow back into it.
 
-Each maps log-probabilities ``(B, |G|)`` to the chosen numbers ``(B,)`` and the weights ``(B, |G|)`` that carry
-gradients (or None). In evaluation all of them are replaced by the plain argmax.
+Each maps log-probabilities ``(B, |G|)`` to the chosen numbers ``(B,)`` and the weights ``(B, |G|)`` that
+carry gradients (or None). In evaluation all of them are replaced by the plain argmax.
 """
 
 from __future__ import annotations

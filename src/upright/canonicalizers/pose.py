@@ -46,11 +46,12 @@ class Pose:
     @property
     def entropy(self) -> Tensor:
         """Entropy of the posterior in nats, shape ``(B,)``."""
-        return torch.special.entr(self.probs).sum(-1)
+        entropy: Tensor = torch.special.entr(self.probs).sum(-1)
+        return entropy
 
     @property
     def is_tied(self) -> Tensor:
-        """Say where the two likeliest elements are equally likely, so that the choice means nothing; ``(B,)``."""
+        """Say where the two likeliest elements tie, so that the choice means nothing; ``(B,)``."""
         if self.log_probs is None or self.group.order == 1:
             return torch.zeros(self.element.shape, dtype=torch.bool, device=self.element.device)
         best = self.log_probs.topk(2, dim=-1).values
@@ -61,7 +62,7 @@ class Pose:
         return self._known_log_probs().gather(-1, self.element.value.unsqueeze(-1)).squeeze(-1)
 
     def top_k(self, k: int) -> tuple[Element, Tensor]:
-        """Return the ``k`` likeliest elements, shape ``(B, k)``, and their probabilities; the chosen one first."""
+        """Return the ``k`` likeliest elements, ``(B, k)``, and their probabilities; the chosen one first."""
         ranked = self._known_log_probs().detach().clone()
         ranked.scatter_(-1, self.element.value.unsqueeze(-1), float("inf"))
         index = ranked.topk(min(k, self.group.order), dim=-1).indices

@@ -158,7 +158,7 @@ class Element:
         return self.group.compose(self, self._same_group(other))
 
     def inverse(self) -> Element:
-        """Return ``~self``. (Inside the library the method is used: ``torch.compile`` does not trace ``~``.)"""
+        """Return ``~self``; used inside the library, since ``torch.compile`` does not trace ``~``."""
         return self.group.inverse(self)
 
     __matmul__ = compose

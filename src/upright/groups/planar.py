@@ -45,7 +45,9 @@ class PlanarGroup(Group):
         angle = self.angle(g)
         cos, sin = torch.cos(angle), torch.sin(angle)
         turns = self.quarter_turns(g)  # exact zeros and ones where the grid is kept
-        table = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=angle.dtype, device=g.device)
+        table = torch.tensor(
+            [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=angle.dtype, device=g.device
+        )
         exact = table[turns.clamp(min=0)]
         cos = torch.where(turns >= 0, exact[..., 0], cos)
         sin = torch.where(turns >= 0, exact[..., 1], sin)

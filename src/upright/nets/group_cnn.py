@@ -33,7 +33,13 @@ class GroupConv(nn.Module):
     permutation: Tensor
 
     def __init__(
-        self, channels_in: int, channels_out: int, group: FinitePlanarGroup, *, kernel: int = 3, lift: bool = False
+        self,
+        channels_in: int,
+        channels_out: int,
+        group: FinitePlanarGroup,
+        *,
+        kernel: int = 3,
+        lift: bool = False,
     ) -> None:
         super().__init__()
         order = 1 if lift else group.order
@@ -70,7 +76,9 @@ class GroupCNN(nn.Module):
 
     is_exact_on_grid = True
 
-    def __init__(self, group: FiniteGroup | str, *, widths: Sequence[int] = (8, 16, 24, 32), channels: int = 3) -> None:
+    def __init__(
+        self, group: FiniteGroup | str, *, widths: Sequence[int] = (8, 16, 24, 32), channels: int = 3
+    ) -> None:
         super().__init__()
         parsed = parse_group(group)
         if not (isinstance(parsed, FinitePlanarGroup) and parsed.is_exact_on_grid):
@@ -83,21 +91,24 @@ class GroupCNN(nn.Module):
         inputs = [widths[0], *widths[:-1]]
         self.convs = nn.ModuleList(GroupConv(i, o, parsed) for i, o in zip(inputs, widths, strict=True))
         self.norms = nn.ModuleList(nn.BatchNorm3d(w) for w in (widths[0], *widths))
-        self.head = nn.Conv3d(widths[-1], 1, 1, bias=False)  # one weight per field: the same for every element
+        self.head = nn.Conv3d(widths[-1], 1, 1, bias=False)  # per field: the same for every element
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return scores ``(B, |G|)`` of pictures ``(B, C, H, W)``, ``H = W`` for quarter turns; any parity."""
+        """Return scores ``(B, |G|)`` of pictures ``(B, C, H, W)``; square, of any parity, for turns."""
         x = self._normalise(self.norms[0], self.lift(x))
         for stage, (conv, norm) in enumerate(zip(self.convs, list(self.norms)[1:], strict=True)):
             x = halve(x) if stage else x
             x = self._normalise(norm, conv(x))
-        fields = x.unflatten(1, (-1, self.group.order)).mean((-1, -2), dtype=torch.float32)
+        fields = self._fields(x).mean((-1, -2), dtype=torch.float32)  # (B, C, |G|)
         with torch.autocast(x.device.type, enabled=False):
             weight = self.head.weight.flatten()
             return torch.einsum("bcg,c->bg", fields.to(weight.dtype), weight)
 
     def _normalise(self, norm: nn.Module, x: Tensor) -> Tensor:
-        return F.relu(norm(x.unflatten(1, (-1, self.group.order))).flatten(1, 2))
+        return F.relu(norm(self._fields(x)).flatten(1, 2))
+
+    def _fields(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], -1, self.group.order, *x.shape[2:])
 
 
 def halve(x: Tensor) -> Tensor:
@@ -111,5 +122,3 @@ def _halve_mixed(x: Tensor) -> Tensor:
     kernels = [(2, 2, 0) if side % 2 == 0 else (3, 2, 1) for side in x.shape[-2:]]
     kernel, stride, padding = zip(*kernels, strict=True)
     return F.avg_pool2d(x, kernel, stride=stride, padding=padding)
-
-

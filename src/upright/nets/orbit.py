@@ -22,8 +22,8 @@ class OrbitScorer(nn.Module):
             ``(N, 1)``, or a vector ``(N, D)``, which is compared with a learned reference.
         group: The group, or its name.
         vector: D, if the network returns vectors.
-        offset_degrees: Turn all copies by this angle more. With ``180 / n`` every copy of a C_n orbit, ``n`` a
-            multiple of 4, is resampled alike, so that no blur tells them apart.
+        offset_degrees: Turn all copies by this angle more. With ``180 / n`` every copy of a C_n orbit, ``n``
+            a multiple of 4, is resampled alike, so that no blur tells them apart.
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489 (optimised canonicalization); Panigrahi and Mondal 2024,
@@ -31,7 +31,12 @@ class OrbitScorer(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, group: FiniteGroup | str, *, vector: int | None = None, offset_degrees: float = 0.0
+        self,
+        network: nn.Module,
+        group: FiniteGroup | str,
+        *,
+        vector: int | None = None,
+        offset_degrees: float = 0.0,
     ) -> None:
         super().__init__()
         parsed = parse_group(group)
@@ -52,7 +57,7 @@ class OrbitScorer(nn.Module):
         Returns:
             Scores ``(B, |G|)``; with vectors, a pair of scores and vectors ``(B, |G|, D)``.
         """
-        out = self.network(turned_copies(x, self.group, self.offset_degrees).flatten(0, 1))
+        out: Tensor = self.network(turned_copies(x, self.group, self.offset_degrees).flatten(0, 1))
         if self.reference is None:
             if out.numel() != out.shape[0]:
                 raise ValueError(
@@ -61,7 +66,9 @@ class OrbitScorer(nn.Module):
                 )
             return out.reshape(-1, x.shape[0]).transpose(0, 1)
         if out.ndim != 2 or out.shape[1] != self.reference.shape[0]:
-            raise ValueError(f"the network must return vectors (N, {self.reference.shape[0]}), got {tuple(out.shape)}")
+            raise ValueError(
+                f"the network must return vectors (N, {self.reference.shape[0]}), got {tuple(out.shape)}"
+            )
         vectors = out.reshape(-1, x.shape[0], out.shape[1]).transpose(0, 1)
         with torch.autocast(x.device.type, enabled=False):
             scores = vectors.to(self.reference.dtype) @ self.reference

@@ -50,7 +50,9 @@ class PolarNet(nn.Module):
         unit = math.lcm(self.n, 4)
         self.rays, self.rings = unit * math.ceil(rays / unit), rings
         inputs = [channels, *widths[:-1]]
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, bias=False) for i, o in zip(inputs, widths, strict=True))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, bias=False) for i, o in zip(inputs, widths, strict=True)
+        )
         self.more = nn.ModuleList(nn.Conv2d(o, o, 3, bias=False) for o in widths)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for o in (*widths, *widths))
         self.head = nn.Linear(widths[-1], 1, bias=False)
@@ -76,8 +78,8 @@ class PolarNet(nn.Module):
             x = F.relu(self.norms[depth + stage](more(_pad(x))))
         rays = x.mean(-2, dtype=torch.float32)  # (B, C, rays)
         with torch.autocast(x.device.type, enabled=False):
-            scores = self.head(rays.to(self.head.weight.dtype).transpose(1, 2)).squeeze(-1)
-        return scores.unflatten(1, (self.n, -1)).mean(-1)
+            scores: Tensor = self.head(rays.to(self.head.weight.dtype).transpose(1, 2)).squeeze(-1)
+        return scores.view(scores.shape[0], self.n, -1).mean(-1)
 
 
 def polar_grid(x: Tensor, rays: int, rings: int) -> Tensor:

@@ -11,7 +11,8 @@ def thumbnail(x: Tensor, size: int) -> Tensor:
     """Resize the centre square of a picture, with antialiasing.
 
     Two products with symmetric interpolation matrices: quarter turns and flips of the picture turn and flip
-    the thumbnail, up to rounding, for odd and even sides alike (also where the square starts at half a pixel).
+    the thumbnail, up to rounding, for odd and even sides alike (also where the square starts at half a
+    pixel).
 
     Args:
         x: Pictures, shape ``(B, C, H, W)``, floating point.
@@ -50,7 +51,7 @@ def standardized(x: Tensor) -> Tensor:
 
 
 def disc(size: int, like: Tensor) -> Tensor:
-    """Return the inscribed disc as a ``(size, size)`` mask of zeros and ones, dtype and device of ``like``."""
+    """Return the inscribed disc as a ``(size, size)`` mask of zeros and ones, typed as ``like``."""
     axis = (torch.arange(size, device=like.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
     return (axis[:, None] ** 2 + axis[None, :] ** 2 <= 1).to(like.dtype)
 
