@@ -54,7 +54,7 @@ def as_rgb(picture: Image.Image) -> Image.Image:
 
 
 def to_tensor(picture: Any) -> Tensor:
-    """Turn an RGB picture into a float32 tensor ``(3, H, W)`` with values in 0…1; keep tensors as they are."""
+    """Turn an RGB picture into a float32 tensor ``(3, H, W)`` with values in 0…1; keep tensors."""
     if isinstance(picture, Tensor):
         return picture
     values = np.array(picture if picture.mode == "RGB" else as_rgb(picture))

@@ -80,8 +80,8 @@ def open_data(
     if hasattr(source, "__iter__") and isinstance(getattr(source, "dataset", None), Dataset):
         return source  # a DataLoader
     raise TypeError(
-        "source must be a folder, a .parquet file, a hub name, a tensor (N, C, H, W), a pair (pictures, labels)"
-        f", a Dataset or a DataLoader, got {type(source).__name__}"
+        "source must be a folder, a .parquet file, a hub name, a tensor (N, C, H, W), a pair "
+        f"(pictures, labels), a Dataset or a DataLoader, got {type(source).__name__}"
     )
 
 
