@@ -1,0 +1,177 @@
+"""Figures of a report: accuracy over angle, and the reliability of the poses. No global state, no display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import COLOURS, GREY, INK, canvas, direct_title, save
+from .tables import percent
+
+if TYPE_CHECKING:
+    from .report import PoseAccuracy, Report, RowMetrics
+
+_LABELS = {"vanilla": "bare model", "average": "group average", "adapted": "adapted", "oracle": "oracle"}
+_ORDER = ("oracle", "average", "vanilla", "adapted")  # drawn from back to front
+
+
+def plot_angles(
+    report: Report, path: str | Path, *, rows: Sequence[str] = ("vanilla", "adapted", "oracle")
+) -> Path:
+    """Draw accuracy over angle as a polar plot: a circle is what an equivariant model looks like.
+
+    Markers are measured poses, bands their confidence intervals; lines between markers only guide the eye.
+    Reflected poses have a panel of their own.
+
+    Args:
+        report: The report.
+        path: The file; its suffix chooses the format.
+        rows: Rows to draw; those that were not run are left out.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the group has no angles, or none of the rows was run.
+    """
+    shown = [name for name in _ORDER if name in rows and name in report.rows]
+    if not shown:
+        raise ValueError(f"rows must name rows of the report, {list(report.rows)}, got {list(rows)}")
+    poses = report.rows[shown[0]].poses
+    if any(pose.degrees is None for pose in poses):
+        raise ValueError(f"accuracy over angle needs a group of planar rotations, got {report.setting.group}")
+    panels = sorted({pose.reflected for pose in poses})
+    extra = 0.2 * (len(panels) > 1)
+    width, height, head, foot = 4.9 * len(panels), 6.1 + extra, 1.3 + extra, 1.2
+    figure = canvas(width, height)
+    side = height - head - foot
+    for i, reflected in enumerate(panels):
+        middle = (i + 0.5) * 4.9
+        box = ((middle - side / 2) / width, foot / height, side / width, side / height)
+        axes = figure.add_axes(box, projection="polar")
+        _polar(axes, [pose for pose in poses if pose.reflected == reflected])
+        for name in shown:
+            _curve(axes, name, report.rows[name], reflected)
+        if len(panels) > 1:
+            text = "flipped, then turned" if reflected else "turned"
+            figure.text(
+                middle / width, 1 - 1.02 / height, text, fontsize=10.5, color=GREY, ha="center", va="center"
+            )
+    what = "Accuracy" if report.setting.has_labels else "Agreement with the bare model upright"
+    s = report.setting
+    direct_title(
+        figure,
+        f"{what} over angle",
+        f"{s.model}, {s.group} · {s.pictures:,} pictures, {s.size} · {100 * s.confidence:g}% intervals",
+    )
+    _legend(figure, [name for name in _LABELS if name in shown], report)
+    return save(figure, path)
+
+
+def _polar(axes: Any, poses: list[PoseAccuracy]) -> None:
+    from matplotlib import patheffects
+
+    axes.set_theta_zero_location("N")
+    axes.set_theta_direction(1)  # counter-clockwise, as pictures turn
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.25, 0.5, 0.75, 1.0])
+    axes.set_yticklabels([])
+    degrees = [float(pose.degrees or 0.0) for pose in poses]
+    step = max(1, len(degrees) // 8)
+    axes.set_thetagrids(degrees[::step], [f"{d:g}°" for d in degrees[::step]], fontsize=10.5, color=INK)
+    between = math.pi / max(len(degrees), 4)
+    for radius, text in ((0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100%")):
+        label = axes.text(between, radius, text, fontsize=8, color=GREY, ha="center", va="center", zorder=9)
+        label.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="white")])
+    axes.tick_params(axis="x", pad=5)
+    axes.grid(color="#E3E5E8", linewidth=0.8)
+    axes.spines["polar"].set_visible(False)
+    axes.set_axisbelow("line")
+
+
+def _curve(axes: Any, name: str, row: RowMetrics, reflected: bool) -> None:
+    poses = sorted((p for p in row.poses if p.reflected == reflected), key=lambda pose: pose.degrees or 0.0)
+    angles = np.radians([pose.degrees or 0.0 for pose in poses])
+    value, low, high = ([getattr(p.accuracy, end) for p in poses] for end in ("value", "low", "high"))
+    colour = COLOURS[name]
+    fine, (value_fine, low_fine, high_fine) = _closed(angles, [value, low, high])
+    if name == "oracle":
+        axes.plot(fine, value_fine, color=colour, linewidth=1.4, linestyle=(0, (4, 3)), zorder=2)
+        return
+    axes.fill_between(fine, low_fine, high_fine, color=colour, alpha=0.16, linewidth=0, zorder=2)
+    axes.plot(fine, value_fine, color=colour, linewidth=2.2, solid_capstyle="round", zorder=4)
+    axes.plot(
+        angles, value, "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=1.2,
+        zorder=5, clip_on=False,
+    )  # fmt: skip
+
+
+def _closed(angles: Any, columns: list[list[float]]) -> tuple[Any, list[Any]]:
+    """Interpolate columns linearly over the angle, all the way round."""
+    fine = np.linspace(0, 2 * math.pi, 361)
+    return fine, [np.interp(fine, angles, column, period=2 * math.pi) for column in columns]
+
+
+def _legend(figure: Any, shown: list[str], report: Report) -> None:
+    """Name the curves, with the two numbers that sum each up."""
+    from matplotlib.lines import Line2D
+
+    width, height = figure.get_size_inches()
+    column = min(1.62, (width - 0.4) / len(shown))
+    left = (width - column * len(shown)) / 2
+    for i, name in enumerate(shown):
+        row, x = report.rows[name], left + i * column + 0.08
+        dashes: Any = (0, (2.2, 1.4)) if name == "oracle" else "-"
+        line = Line2D(
+            [x / width, (x + 0.26) / width], [0.565 / height] * 2, color=COLOURS[name], linewidth=2.4,
+            linestyle=dashes, transform=figure.transFigure,
+        )  # fmt: skip
+        figure.add_artist(line)
+        text = {"ha": "left", "va": "center", "color": INK}
+        figure.text((x + 0.34) / width, 0.57 / height, _LABELS[name], fontsize=10, fontweight="bold", **text)
+        numbers = f"upright {percent(row.upright.value)}\nmean {percent(row.orbit_mean.value)}"
+        figure.text((x + 0.34) / width, 0.295 / height, numbers, fontsize=9, linespacing=1.35, **text)
+
+
+def plot_reliability(report: Report, path: str | Path) -> Path:
+    """Draw how often the chosen pose is right over how confident the canonicalizer is.
+
+    Args:
+        report: The report.
+        path: The file; its suffix chooses the format.
+
+    Returns:
+        The path.
+    """
+    chosen = report.canonicalizer
+    figure = canvas(4.6, 5.0)
+    axes = figure.add_axes((0.13, 0.12, 0.82, 0.68))
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    for bin_ in chosen.bins:
+        axes.plot(
+            [bin_.confidence] * 2, [bin_.confidence, bin_.accuracy], color=COLOURS["vanilla"], linewidth=1.2
+        )
+    axes.scatter(
+        [b.confidence for b in chosen.bins],
+        [b.accuracy for b in chosen.bins],
+        s=[30 + 700 * b.share for b in chosen.bins],
+        color=COLOURS["adapted"], zorder=3,
+    )  # fmt: skip
+    axes.set_xlim(0, 1.04)
+    axes.set_ylim(0, 1.04)
+    axes.set_xlabel("confidence in the pose", fontsize=10, color=INK)
+    axes.set_ylabel("share of right poses", fontsize=10, color=INK)
+    axes.grid(color="#E3E5E8", linewidth=0.8)
+    axes.tick_params(length=0, labelsize=9, labelcolor=GREY)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    direct_title(
+        figure,
+        "Confidence of the poses",
+        f"calibration error {percent(chosen.calibration_error)}% · area: share of pictures",
+    )
+    return save(figure, path)

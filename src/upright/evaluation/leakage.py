@@ -1,0 +1,125 @@
+"""The leakage check: does the pose come from the content, or from artefacts that turn with the pixels?
+
+Turning a picture turns its compression grid, chroma siting and interpolation blur with it. Re-encoding or
+resampling *after* turning wipes them out. A canonicalizer that reads content does not care; one that reads
+artefacts loses its pose accuracy. What the degradation itself costs is seen on upright pictures and on the
+bare model with the true pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..groups.base import Element
+from .degrade import JPEG_QUALITY, RESAMPLING, reencoded, resampled
+from .metrics import is_right, normal_quantile, standard_error
+from .orbit import Degrade, PoseTrack, Record
+
+DEGRADATIONS: Mapping[str, tuple[str, Degrade]] = {
+    "re-encoded": (f"JPEG, quality {JPEG_QUALITY}", reencoded),
+    "resampled": (f"resized to {RESAMPLING:.2f} and back", resampled),
+}
+"""What is done to pictures after turning: name → (detail, function)."""
+
+TOLERANCE = 0.02
+"""Pose accuracy that may move without a flag; more where so few pictures cannot show it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A share before and after a degradation.
+
+    Attributes:
+        before: On pictures that were only turned.
+        after: On pictures that were turned, then degraded.
+    """
+
+    before: float
+    after: float
+
+    @property
+    def delta(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """One degradation after turning, against turning alone, on the same pictures.
+
+    Attributes:
+        detail: What was done.
+        pictures: Number of pictures.
+        pose_accuracy: Share of turned pictures whose true pose was chosen, ties not counted.
+        identity_rate: Share of upright pictures that were left alone, ties not counted.
+        upright: Accuracy on upright pictures, by row. The bare model's is its own loss by the degradation.
+        orbit_mean: Mean accuracy over the poses, by row. The oracle's is the loss of a perfect canonicalizer.
+        tolerance: How much the pose accuracy may move.
+        moved: Whether it moved more than that.
+    """
+
+    detail: str
+    pictures: int
+    pose_accuracy: Change
+    identity_rate: Change
+    upright: dict[str, Change]
+    orbit_mean: dict[str, Change]
+    tolerance: float
+    moved: bool
+
+    @property
+    def verdict(self) -> str:
+        """What the check says, in a few words."""
+        if not self.moved:
+            return "pose accuracy unmoved"
+        if self.pose_accuracy.delta > 0:
+            return "pose accuracy rose: turning leaves traces that mislead the canonicalizer"
+        if self.identity_rate.delta < self.pose_accuracy.delta + self.tolerance:
+            return "pose accuracy fell, upright too: needed detail is lost, or an artefact is wiped out"
+        return "pose accuracy fell on turned pictures only: poses are read off artefacts that turn along"
+
+
+def compare(
+    name: str, before: Record, after: Record, labels: Tensor, poses: Element, confidence: float
+) -> Leakage:
+    """Compare the records of pictures degraded after turning with those of pictures only turned.
+
+    Args:
+        name: A name in `DEGRADATIONS`.
+        before: Records of ``N`` turned pictures.
+        after: Records of the same pictures, degraded after turning.
+        labels: Classes, shape ``(N,)``.
+        poses: The poses, the identity first, shape ``(P,)`` with ``P`` at least 2.
+        confidence: How sure a movement must be to be flagged.
+    """
+    found = [chose_right(record.poses, poses) for record in (before, after)]
+    moves = (found[1][:, 1:].double() - found[0][:, 1:].double()).mean(1)
+    tolerance = max(TOLERANCE, normal_quantile(confidence) * standard_error(moves))
+    upright, mean = {}, {}
+    for row in after.rows:
+        right = [is_right(record.rows[row].predictions, labels) for record in (before, after)]
+        upright[row] = Change(*(_share(r[:, 0]) for r in right))
+        mean[row] = Change(*(_share(r) for r in right))
+    return Leakage(
+        detail=DEGRADATIONS[name][0],
+        pictures=len(labels),
+        pose_accuracy=Change(*(_share(f[:, 1:]) for f in found)),
+        identity_rate=Change(*(_share(f[:, 0]) for f in found)),
+        upright=upright,
+        orbit_mean=mean,
+        tolerance=tolerance,
+        moved=abs(float(moves.mean())) > tolerance,
+    )
+
+
+def chose_right(track: PoseTrack, poses: Element) -> Tensor:
+    """Say where the true pose was chosen and no other was as likely, shape ``(N, P)``, bool."""
+    return (track.chosen == poses.value.cpu()) & ~track.tied
+
+
+def _share(right: Tensor) -> float:
+    return float(right.to(torch.float64).mean())

@@ -1,0 +1,202 @@
+"""A report as tables in the terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from .metrics import Estimate
+from .report import Report
+
+NAMES = {
+    "vanilla": "bare model",
+    "average": "average over the group",
+    "adapted": "adapted",
+    "oracle": "oracle (true pose known)",
+}
+"""What rows are called in tables and figures."""
+
+
+def report_tables(report: Report) -> Any:
+    """Return the tables of a report as one `rich` renderable."""
+    from rich.console import Group
+
+    parts = [_accuracy(report), _poses(report), _canonicalizer(report)]
+    if report.leakage:
+        parts.append(_leakage(report))
+    if report.overhead is not None:
+        parts.append(_overhead(report))
+    return Group(*parts, _footer(report))
+
+
+def as_text(renderable: Any, width: int = 120) -> str:
+    """Return a `rich` renderable as plain text."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    console.print(renderable)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def percent(share: float | None) -> str:
+    """Return a share in per cent with one decimal, or a dash."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def interval(estimate: Estimate | None) -> str:
+    """Return a share with its interval, in per cent."""
+    if estimate is None:
+        return "–"
+    return f"{percent(estimate.value)} [dim]({percent(estimate.low)}–{percent(estimate.high)})[/dim]"
+
+
+def points(delta: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * delta:+.1f}"
+
+
+def size_in_bytes(count: int) -> str:
+    """Return a number of bytes in a readable unit."""
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right")
+    return table
+
+
+def _accuracy(report: Report) -> Any:
+    setting = report.setting
+    what = (
+        "Accuracy"
+        if setting.has_labels
+        else "Agreement with the bare model on upright pictures (there are no labels)"
+    )
+    title = f"{what}, in per cent ({100 * setting.confidence:g}% intervals)"
+    table = _table(
+        title, "", "upright", "orbit mean", "worst pose", "prediction\nchanged", "largest\ndifference",
+        "passes a\npicture",
+    )  # fmt: skip
+    for name, row in report.rows.items():
+        table.add_row(
+            NAMES[name],
+            interval(row.upright),
+            interval(row.orbit_mean),
+            f"{percent(row.worst.accuracy.value)} at {row.worst.label}",
+            percent(row.changed),
+            f"{row.largest_difference:.2g}",
+            f"{row.passes:.2f}",
+            style="bold" if name == "adapted" else None,
+        )
+    notes = []
+    if "adapted" in report.rows and {"vanilla", "oracle"} <= set(report.rows):
+        closed = report.gap_closed
+        notes.append(
+            "no gap between bare model and oracle beyond the noise, so no share of it is stated"
+            if closed is None
+            else f"share of the gap between bare model and oracle that is closed: {percent(closed)}%"
+        )
+    for name, row in report.rows.items():
+        if row.invalid:
+            notes.append(
+                f"[red]{NAMES[name]}: scores of {row.invalid} turned pictures were not numbers[/red]"
+            )
+    table.caption, table.caption_justify = "\n".join(notes) or None, "left"
+    return table
+
+
+def _poses(report: Report) -> Any:
+    names = list(report.rows)
+    table = _table("Every pose", "pose", *(NAMES[name] for name in names), "right pose", "c(gx) = g·c(x)")
+    chosen = report.canonicalizer
+    for i, pose in enumerate(chosen.poses):
+        cells = [interval(report.rows[name].poses[i].accuracy) for name in names]
+        table.add_row(pose.label, *cells, interval(pose.accuracy), percent(chosen.equivariance_at[i]))
+    return table
+
+
+def _canonicalizer(report: Report) -> Any:
+    chosen = report.canonicalizer
+    table = _table("Poses chosen, in per cent; a tie is never right", "", "")
+    table.show_header = False
+    table.add_row("upright pictures left alone (identity rate)", interval(chosen.identity_rate))
+    table.add_row("turned pictures: true pose found", interval(chosen.pose_accuracy))
+    table.add_row("equivariance: c(gx) = g·c(x)", percent(chosen.equivariance))
+    table.add_row("ties: upright pictures / all", f"{percent(chosen.tied_upright)} / {percent(chosen.tied)}")
+    table.add_row("mean confidence", percent(chosen.confidence))
+    table.add_row("calibration error", percent(chosen.calibration_error))
+    return table
+
+
+def _leakage(report: Report) -> Any:
+    first = next(iter(report.leakage.values()))
+    table = _table(
+        f"Leakage check, {first.pictures} pictures: degraded after turning, against turning alone, in points",
+        "after turning", "pose\naccuracy", "allowed", "identity\nrate", "adapted", "bare model\nupright",
+        "oracle", "verdict",
+    )  # fmt: skip
+    table.columns[-1].justify = "left"
+    table.caption_justify = "left"
+    for name, check in report.leakage.items():
+        means, upright = check.orbit_mean, check.upright
+        table.add_row(
+            f"{name} ({check.detail})",
+            points(check.pose_accuracy.delta),
+            f"±{percent(check.tolerance)}",
+            points(check.identity_rate.delta),
+            points(means["adapted"].delta) if "adapted" in means else "–",
+            points(upright["vanilla"].delta) if "vanilla" in upright else "–",
+            points(means["oracle"].delta) if "oracle" in means else "–",
+            "[red]MOVED[/red]" if check.moved else "[green]unmoved[/green]",
+        )
+    moved = [f"[red]{name}: {check.verdict}[/red]" for name, check in report.leakage.items() if check.moved]
+    table.caption = "\n".join(moved) or None
+    return table
+
+
+def _overhead(report: Report) -> Any:
+    cost = report.overhead
+    assert cost is not None
+    table = _table(f"Cost, batch of {'×'.join(map(str, cost.batch))}", "", "bare model", "adapted", "ratio")
+    share = cost.parameters_share
+    table.add_row(
+        "parameters",
+        f"{cost.parameters_model:,}",
+        f"+{cost.parameters_added:,}",
+        "–" if share is None else f"+{100 * share:.2f}%",
+    )
+    ratio = f"×{cost.time_ratio:.3f} (quartiles {cost.time_ratio_low:.3f}–{cost.time_ratio_high:.3f})"
+    table.add_row(
+        f"time (median of {cost.runs} pairs, {cost.passes:.2f} passes a picture)",
+        f"{1e3 * cost.seconds_model:.2f} ms",
+        f"{1e3 * cost.seconds_adapted:.2f} ms",
+        ratio,
+    )
+    memory = cost.memory_ratio
+    table.add_row(
+        "peak memory beyond weights",
+        size_in_bytes(cost.peak_bytes_model),
+        size_in_bytes(cost.peak_bytes_adapted),
+        "–" if memory is None else f"×{memory:.2f}",
+    )
+    return table
+
+
+def _footer(report: Report) -> Any:
+    from rich.text import Text
+
+    s = report.setting
+    lines = [
+        f"{s.model}, {s.group}, {s.mode} · {s.pictures} pictures of {s.size}, {s.classes} classes"
+        + (f", {s.skipped} unreadable ones left out" if s.skipped else ""),
+        f"turned with border {s.border}, {s.interpolation} interpolation (quarter turns and flips are exact)",
+        f"torch {s.torch} on {s.device}, {s.dtype}, {s.threads} threads, {s.machine}",
+        f"{s.seconds:.0f} s · {s.created}",
+    ]
+    return Text("\n".join(lines), style="dim")
