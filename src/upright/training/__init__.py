@@ -1,8 +1,10 @@
-"""Training of canonicalizers with Lightning."""
+"""Training of canonicalizers with Lightning, which is imported only when training starts.
 
-from typing import Any
+``fit`` does everything; `upright.training.module.CanonicalizationModule` is the ``LightningModule`` for those
+who want control.
+"""
 
-
-def fit(*args: Any, **kwargs: Any) -> Any:
-    """(under construction)."""
-    raise NotImplementedError
+from .augment import CropAndFlip as CropAndFlip
+from .augment import DestroyArtefacts as DestroyArtefacts
+from .fit import FitResult as FitResult
+from .fit import fit as fit

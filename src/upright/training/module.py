@@ -1,0 +1,358 @@
+"""The LightningModule: one harness for canonicalization and for what it is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._checks import check_choice, check_positive
+from ..actions import act
+from ..adapter import Adapted
+from ..canonicalizers import Canonicalizer, DiscreteCanonicalizer, Pose
+from ..data import split_batch
+from ..groups.planar import FinitePlanarGroup
+from ..kinds import Border, Image
+from ..losses import consistency_loss, orthogonality_loss, prior_loss, score_function_loss
+from ..nets import thumbnail
+from ..priors import Prior
+from .augment import DestroyArtefacts
+
+Setup = Literal["prior", "joint", "joint_no_prior", "augment", "vanilla"]
+SETUPS: tuple[Setup, ...] = ("prior", "joint", "joint_no_prior", "augment", "vanilla")
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Changes a batch ``(B, C, H, W)``; draws only from the generator."""
+
+
+class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
+    """Trains the canonicalizer, the predictor, or both.
+
+    Only what is trained is a part of the module, so checkpoints hold nothing else, and a frozen predictor is
+    neither run, nor moved, nor switched between modes.
+
+    Args:
+        robust: The adapted model; it is trained in place.
+        setup: ``"prior"``: the canonicalizer alone, from upright pictures without labels. ``"joint"``: together
+            with the predictor. ``"joint_no_prior"``: the same without the prior. ``"augment"``: the predictor
+            alone, on randomly turned pictures. ``"vanilla"``: the predictor alone, on the pictures as they are.
+        prior: Poses of the pictures; default: all upright.
+        prior_weight: Weight of the prior loss.
+        orthogonality_weight: Weight of the orthogonality loss, for networks that give vectors.
+        consistency_weight: Weight of the consistency loss: the posterior must not change when artefacts are
+            destroyed, nor, for groups that resample, when the picture is moved and the posterior with it.
+        augment: What the canonicalizer sees instead of the picture while training: True for
+            `DestroyArtefacts`, False for the picture itself, or a callable ``(pictures, generator)``.
+        predictor_augment: Applied to the pictures of a predictor that is trained, such as `CropAndFlip`.
+        loss: Task loss of each picture, ``(output, labels) -> (B,)``; default: cross-entropy.
+        optimizer: ``"adamw"`` or ``"sgd"`` (with Nesterov momentum 0.9).
+        schedule: ``"cosine"`` (linear warm-up, then down to zero) or ``"constant"``.
+        learning_rate: Peak for the canonicalizer.
+        predictor_learning_rate: Peak for the predictor; default: a tenth of ``learning_rate``.
+        weight_decay: Of weights; biases and normalisation have none.
+        warmup: Share of the steps that warm up.
+        border: What lies outside pictures that ``"augment"`` turns.
+        seed: Decides every random draw, together with the number of the step and of the process.
+    """
+
+    def __init__(
+        self,
+        robust: Adapted,
+        *,
+        setup: Setup = "prior",
+        prior: Prior | None = None,
+        prior_weight: float = 1.0,
+        orthogonality_weight: float = 0.0,
+        consistency_weight: float = 0.0,
+        augment: bool | Augment = True,
+        predictor_augment: Augment | None = None,
+        loss: Callable[[Any, Tensor], Tensor] | None = None,
+        optimizer: str = "adamw",
+        schedule: str = "cosine",
+        learning_rate: float = 2e-3,
+        predictor_learning_rate: float | None = None,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        border: Border = "edge",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_choice("setup", setup, SETUPS)
+        check_choice("optimizer", optimizer, ("adamw", "sgd"))
+        check_choice("schedule", schedule, ("cosine", "constant"))
+        check_positive("learning_rate", learning_rate)
+        if setup != "prior" and not isinstance(robust.model, nn.Module):
+            raise TypeError(
+                f"setup={setup!r} trains the predictor, which must be a torch module, got "
+                f"{type(robust.model).__name__}; use setup='prior'"
+            )
+        self._robust = (robust,)  # in a tuple: not a part of this module
+        if setup in ("prior", "joint", "joint_no_prior"):
+            self.canonicalizer = robust.canonicalizer
+        if setup != "prior":
+            self.predictor = robust.model
+        if not any(p.requires_grad for p in self.parameters()):
+            raise ValueError(f"setup={setup!r} has nothing to train: no parameter of it requires a gradient")
+        self.setup_name = setup
+        self.prior, self.prior_weight = prior, 0.0 if setup == "joint_no_prior" else prior_weight
+        self.orthogonality_weight, self.consistency_weight = orthogonality_weight, consistency_weight
+        self.augment = _augmentation(augment, robust.group)
+        self.predictor_augment, self.task_loss = predictor_augment, loss or _cross_entropy
+        self.optimizer_name, self.schedule_name = optimizer, schedule
+        self.learning_rate = learning_rate
+        self.predictor_learning_rate = predictor_learning_rate or learning_rate / 10
+        self.weight_decay, self.warmup, self.border, self.seed = weight_decay, warmup, border, seed
+
+    @property
+    def robust(self) -> Adapted:
+        """The adapted model that is trained."""
+        return self._robust[0]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, and log the metrics."""
+        pictures, labels = split_batch(batch)
+        metrics = self._metrics(pictures, labels, self._generator())
+        if not bool(torch.isfinite(metrics["loss"].detach())):
+            raise FloatingPointError(
+                f"the loss became {float(metrics['loss'].detach())} at step {self.global_step}; lower learning_rate, "
+                "check the pictures for infinite values, or resume from the last checkpoint with another seed"
+            )
+        self._log_all(metrics, "", len(pictures))
+        return metrics["loss"]
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the metrics of a batch that is not trained on."""
+        pictures, labels = split_batch(batch)
+        self._log_all(self._metrics(pictures, labels, None), "val_", len(pictures))
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
+        groups = []
+        for name, rate in (
+            ("canonicalizer", self.learning_rate),
+            ("predictor", self.predictor_learning_rate),
+        ):
+            part = getattr(self, name, None)
+            trained = [p for p in part.parameters() if p.requires_grad] if part is not None else []
+            for decay, chosen in ((self.weight_decay, True), (0.0, False)):
+                parameters = [p for p in trained if (p.ndim > 1) == chosen]
+                if parameters:
+                    groups.append({"params": parameters, "lr": rate, "weight_decay": decay})
+        optimizer: torch.optim.Optimizer
+        if self.optimizer_name == "adamw":
+            optimizer = torch.optim.AdamW(groups)
+        else:
+            optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+        if self.schedule_name == "constant":
+            return optimizer
+        factor = _Cosine(int(self.trainer.estimated_stepping_batches), self.warmup)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Make the draws of an epoch (of dropout, of estimators) depend on nothing that came before."""
+        torch.manual_seed(_mixed(self.seed, self.current_epoch, self.global_rank))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what the checkpoint is of."""
+        checkpoint["upright"] = {"setup": self.setup_name, "group": str(self.robust.group)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse checkpoints of something else."""
+        wanted = {"setup": self.setup_name, "group": str(self.robust.group)}
+        if checkpoint.get("upright") != wanted:
+            raise ValueError(f"the checkpoint must be one of {wanted}, got {checkpoint.get('upright')}")
+
+    def _metrics(
+        self, pictures: Any, labels: Tensor | None, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """Return the loss and what is logged; without a generator, of the pictures as they are."""
+        if self.setup_name == "prior":
+            seen = small(pictures, self.canonicalizer)
+            pose = self.canonicalizer(self._degraded(seen, generator))
+            return self._pose_metrics(pose, seen, generator)
+        if labels is None:
+            raise ValueError(
+                f"setup={self.setup_name!r} needs labels, got pictures without any; pass pairs (picture, label), "
+                "or use setup='prior', which needs none"
+            )
+        if generator is not None and self.predictor_augment is not None:
+            pictures = _on_batch(self.predictor_augment, pictures, generator)
+        if self.setup_name in ("augment", "vanilla"):
+            if self.setup_name == "augment" and generator is not None:
+                pictures = self._turned(pictures, generator)
+            return self._task_metrics(self.predictor(pictures), labels, None)
+        robust = self.robust
+        sees = _Degrading(robust.canonicalizer, lambda x: self._degraded(x, generator))
+        conjugated = Adapted(
+            robust.model, sees, canvas=robust.canvas, inputs=robust.inputs, outputs=robust.outputs
+        )  # fmt: skip
+        run = conjugated.run(pictures)
+        task = self._task_metrics(run.output, labels, run.pose)
+        of_pose = self._pose_metrics(run.pose, pictures, generator)
+        return {**of_pose, **task, "loss": task["loss"] + of_pose["loss"]}
+
+    def _pose_metrics(
+        self, pose: Pose, pictures: Any, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        loss = prior_loss(pose, self.prior)
+        metrics = {"prior_loss": loss.detach(), **identity_metrics(pose)}
+        loss = self.prior_weight * loss if self.prior_weight else torch.zeros_like(loss)
+        if self.orthogonality_weight:
+            if pose.features is None:
+                raise ValueError(
+                    "orthogonality_weight needs a network that gives vectors; build the canonicalizer with "
+                    "options={'vector': D}"
+                )
+            metrics["orthogonality_loss"] = orthogonality_loss(pose.features)
+            loss = loss + self.orthogonality_weight * metrics["orthogonality_loss"]
+        if self.consistency_weight and generator is not None:
+            metrics["consistency_loss"] = self._consistency(pose, pictures, generator)
+            loss = loss + self.consistency_weight * metrics["consistency_loss"]
+        return {"loss": loss, **metrics}
+
+    def _consistency(self, pose: Pose, pictures: Any, generator: torch.Generator) -> Tensor:
+        group = pose.group
+        if (
+            isinstance(group, FinitePlanarGroup)
+            and not group.is_exact_on_grid
+            and isinstance(pictures, Tensor)
+        ):
+            g = group.sample(len(pictures), generator=generator)
+            moved = act(g, Image(pictures.float(), border=self.border)).data
+            return consistency_loss(pose, self.canonicalizer(moved), moved_by=g)
+        return consistency_loss(pose, self.canonicalizer(pictures))
+
+    def _task_metrics(self, output: Any, labels: Tensor, pose: Pose | None) -> dict[str, Tensor]:
+        losses = self.task_loss(output, labels)
+        task = losses.mean()
+        metrics = {"task_loss": task.detach()}
+        logits = _logits(output)
+        if logits is not None and labels.ndim == 1 and logits.ndim == 2:
+            metrics["accuracy"] = (logits.argmax(-1) == labels).float().mean()
+        if (
+            pose is not None
+            and getattr(self.canonicalizer, "estimator", "") == "score_function"
+            and self.training
+        ):
+            if losses.shape != labels.shape[:1]:
+                raise ValueError(
+                    f"the score function needs the loss of each picture, got shape {tuple(losses.shape)}"
+                )
+            task = task + score_function_loss(losses, pose)
+        return {"loss": task, **metrics}
+
+    def _turned(self, pictures: Any, generator: torch.Generator) -> Any:
+        g = self.robust.group.sample(len(pictures), generator=generator)
+        if isinstance(pictures, Tensor):
+            return act(g, Image(pictures, border=self.border)).data
+        return [
+            act(h, Image(picture, border=self.border)).data for h, picture in zip(g, pictures, strict=True)
+        ]
+
+    def _degraded(self, pictures: Any, generator: torch.Generator | None) -> Any:
+        if generator is None or self.augment is None:
+            return pictures
+        return _on_batch(self.augment, pictures, generator)
+
+    def _generator(self) -> torch.Generator:
+        """Return the source of randomness of this step: a function of seed, step and process only."""
+        generator = torch.Generator(device=self.device)
+        return generator.manual_seed(_mixed(self.seed, self.global_step, self.global_rank))
+
+    def _log_all(self, metrics: Mapping[str, Tensor], prefix: str, batch: int) -> None:
+        for name, value in metrics.items():
+            shown = name in ("loss", "identity_rate", "accuracy")
+            self.log(prefix + name, value.detach(), on_step=False, on_epoch=True, prog_bar=shown, batch_size=batch,
+                     sync_dist=True)  # fmt: skip
+
+
+def identity_metrics(pose: Pose) -> dict[str, Tensor]:
+    """Return the share of pictures whose likeliest pose is the identity, and of those where two tie.
+
+    A tie is no identity: equal scores choose element 0 whatever the picture.
+    """
+    index = pose.element.value if pose.log_probs is None else pose.log_probs.argmax(-1)
+    tied = pose.is_tied
+    return {"identity_rate": ((index == 0) & ~tied).float().mean(), "ties": tied.float().mean()}
+
+
+def small(pictures: Any, canonicalizer: Canonicalizer) -> Any:
+    """Return pictures no larger than twice what the canonicalizer looks at, and lists as one batch."""
+    size = canonicalizer.size if isinstance(canonicalizer, DiscreteCanonicalizer) else None
+    if size is None:
+        return pictures
+    if isinstance(pictures, Tensor):
+        return thumbnail(pictures.float(), 2 * size) if min(pictures.shape[-2:]) > 2 * size else pictures
+    shortest = min(min(picture.shape[-2:]) for picture in pictures)
+    side = 2 * size if shortest >= 2 * size else size
+    channels = max(picture.shape[0] for picture in pictures)
+    return torch.cat([thumbnail(p.float().expand(channels, -1, -1).unsqueeze(0), side) for p in pictures])
+
+
+class _Degrading(Canonicalizer):
+    """A canonicalizer that sees changed copies of the pictures."""
+
+    def __init__(self, canonicalizer: Canonicalizer, change: Callable[[Any], Any]) -> None:
+        super().__init__(canonicalizer.group)
+        self.canonicalizer, self.change = canonicalizer, change
+
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:
+        """Choose the poses of the changed copies."""
+        pose: Pose = self.canonicalizer(self.change(x))
+        return pose
+
+
+class _Cosine:
+    """Factor of the learning rate: up linearly, then down to zero along a cosine."""
+
+    def __init__(self, steps: int, warmup: float) -> None:
+        self.steps, self.rise = max(steps, 1), max(1, round(warmup * steps))
+
+    def __call__(self, step: int) -> float:
+        if step < self.rise:
+            return (step + 1) / self.rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rise) / max(1, self.steps - self.rise))))
+
+
+def _augmentation(augment: bool | Augment, group: Any) -> Augment | None:
+    if isinstance(augment, bool):
+        reflects = not isinstance(group, FinitePlanarGroup) or group.order > group.n
+        return DestroyArtefacts(flip=not reflects) if augment else None
+    return augment
+
+
+def _on_batch(change: Augment, pictures: Any, generator: torch.Generator) -> Any:
+    if isinstance(pictures, Tensor):
+        return change(pictures, generator)
+    return [change(picture.unsqueeze(0), generator).squeeze(0) for picture in pictures]
+
+
+def _logits(output: Any) -> Tensor | None:
+    if isinstance(output, Mapping):
+        output = output["logits"] if "logits" in output else next(iter(output.values()))
+    elif isinstance(output, tuple):
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
+def _cross_entropy(output: Any, labels: Tensor) -> Tensor:
+    logits = _logits(output)
+    if logits is None or logits.ndim != 2:
+        raise TypeError(
+            f"the default loss needs class scores (B, K), got {type(output).__name__}; pass loss=…"
+        )
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def _mixed(*numbers: int) -> int:
+    """Mix small numbers into one seed."""
+    seed = 0x9E3779B9
+    for number in numbers:
+        seed = (seed ^ (number + 0x7F4A7C15)) * 0x5851F42D4C957F2D % 2**63
+        seed ^= seed >> 29
+    return seed
