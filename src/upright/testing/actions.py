@@ -1,0 +1,240 @@
+"""The laws of an action: how elements move one kind."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..actions import act as library_act
+from ..groups.base import Element, Group
+from ..kinds import Boxes, Image, Invariant, Kind, Mask, OrientedBoxes, RegularField, VectorField
+from .examples import example, is_exact
+from .groups import pairs
+from .tolerances import RESAMPLING, errors, require, require_true, tolerance
+
+Act = Callable[[Element, Any], Any]
+MakeKind = Callable[[int, torch.Generator], Kind]
+"""``make_x(batch, generator)`` returns a kind whose ``data`` has the leading axis ``batch``."""
+
+_GRIDS = (Image, Mask, VectorField, RegularField)
+
+
+def assert_action(
+    group: Group,
+    make_x: type[Kind] | MakeKind,
+    *,
+    act: Act = library_act,
+    samples: int = 32,
+    resampling: float = RESAMPLING,
+    gradients: bool = True,
+    compiled: bool = False,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Check that ``act`` is an action of a group on a kind.
+
+    ``act(e, x)`` changes no bit; ``act(g @ h, x) = act(g, act(h, x))``; ``act(~g, act(g, x)) = x``; a batch,
+    a list and an element for all agree with one call a sample; empty batches; nothing is changed in place;
+    dtype, device and gradients. Where pixels are resampled, laws hold up to ``resampling``; where boxes
+    become hulls, two moves must contain the one move and share its centre.
+
+    Args:
+        group: The group.
+        make_x: The kind (its registered example is taken), or ``make_x(batch, generator) -> kind``.
+        act: The function under test.
+        samples: How many pairs are drawn where the group has too many for all.
+        resampling: Allowed error of resampled pixels, relative to the largest value.
+        gradients: Whether gradients are compared with finite differences (floating-point data only).
+        compiled: Whether ``torch.compile(fullgraph=True)`` must trace the move and agree with it.
+        generator: Source of the draws.
+
+    Raises:
+        AssertionError: If a law does not hold, or no element moved the example.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    make = _maker(group, make_x)
+    check = _Laws(group, act, make, resampling)
+    g, h = pairs(group, max(samples, 64) if is_exact(group) else samples, generator)
+    if _is_square(make(1, generator)):
+        batches = [(g, h, make(len(g), generator))]
+    else:  # a batch cannot mix elements that swap the sides with others
+        batches = [(g[i].expand(2), h[i].expand(2), make(2, generator)) for i in range(len(g))]
+    moved = [check.laws(*batch) for batch in batches]
+    first = batches[0][2]
+    if not isinstance(first, Invariant) and bool((~g.is_identity()).any()):
+        require_true(f"{check.name(first)}: some element moves the example", any(moved), "none did")
+    for g_batch, _, x in batches[-4:]:
+        check.batching(g_batch, x)
+        check.preserves(g_batch, x)
+    if gradients and first.data.is_floating_point():
+        check.gradients(batches[-1][0], make(2, generator))
+    if compiled:
+        check.compiles(batches[-1][0], batches[-1][2])
+
+
+class _Laws:
+    """The checks of `assert_action`, with what they share."""
+
+    def __init__(self, group: Group, act: Act, make: MakeKind, resampling: float) -> None:
+        self.group, self.act, self.make, self.resampling = group, act, make, resampling
+
+    def name(self, x: Kind) -> str:
+        """Name the group and the kind for messages."""
+        return f"{self.group} on {type(x).__name__}"
+
+    def laws(self, g: Element, h: Element, x: Kind) -> bool:
+        """Check identity, composition and inverse on a batch; return whether anything moved."""
+        name, act = self.name(x), self.act
+        still = act(self.group.identity(len(g)), x)
+        require(f"{name}: act(e, x) is x, bit for bit", errors(still.data, x.data), 0)
+        _same_frame(f"{name}: act(e, x)", still, x)
+        moved, once, twice = act(g, x), act(g @ h, x), act(g, act(h, x))
+        _same_frame(f"{name}: act(g @ h, x) against act(g, act(h, x))", once, twice)
+        limit = self.limit(x)
+        require(f"{name}: act(g @ h, x) is act(g, act(h, x))", self.gap(twice, once), limit, on=_Pairs(g, h))
+        back = act(~g, moved)
+        _same_frame(f"{name}: act(~g, act(g, x)) against x", back, x)
+        require(f"{name}: act(~g, act(g, x)) is x", self.gap(back, x), limit, on=g)
+        stays = g.is_identity()
+        return (
+            bool((errors(moved.data, x.data)[~stays] > 0).any()) if moved.data.shape == x.data.shape else True
+        )
+
+    def limit(self, x: Kind) -> float:
+        """Return the allowed error of two moves against one."""
+        if isinstance(x, _GRIDS):
+            if is_exact(self.group):
+                vectors = isinstance(x, VectorField)
+                return tolerance(x.data.dtype) if vectors else 0.0
+            scale = float(x.data.abs().max()) if x.data.is_floating_point() else 100.0
+            rounding = 1.5 if not x.data.is_floating_point() else 2 * tolerance(x.data.dtype, scale)
+            return 0.05 if _is_labels(x) else self.resampling * scale + rounding
+        if not isinstance(x.data, Tensor) or not x.data.is_floating_point():
+            return 0.0
+        return 2 * tolerance(x.data.dtype, float(x.data.abs().max()) if x.data.numel() else 1.0)
+
+    def gap(self, twice: Kind, once: Kind) -> Tensor:
+        """Return how far two moves are from one, for each entry of the batch."""
+        if isinstance(twice, Boxes) and isinstance(once, Boxes) and not is_exact(self.group):
+            return _hull_gap(twice, once)
+        if isinstance(twice, OrientedBoxes):
+            turned = twice.data[..., 4] - once.data[..., 4]
+            half = torch.remainder(turned + math.pi / 2, math.pi) - math.pi / 2  # a box turned by π is itself
+            return torch.maximum(errors(twice.data[..., :4], once.data[..., :4]), errors(half, 0 * half))
+        if _is_labels(twice) and not is_exact(self.group):
+            differ: Tensor = twice.data != once.data
+            return differ.double().flatten(1).mean(1)
+        return errors(twice.data, once.data)
+
+    def batching(self, g: Element, x: Kind) -> None:
+        """Check that batches, lists, single elements and empty batches agree with one call a sample."""
+        name, act = self.name(x), self.act
+        moved = act(g, x)
+        count = min(len(g), 6)
+        at = [round(i * (len(g) - 1) / max(count - 1, 1)) for i in range(count)]
+        limit = tolerance(x.data.dtype, 1.0)
+        alone = [act(g[i], x.replace(data=x.data[i])) for i in at]
+        for i, one in zip(at, alone, strict=True):
+            gap = errors(one.data.unsqueeze(0), moved.data[i : i + 1])
+            require(f"{name}: a batch is moved sample by sample", gap, limit, on=g[i : i + 1])
+        listed = act(g[torch.tensor(at)], [x.replace(data=x.data[i]) for i in at])
+        for one, entry in zip(alone, listed, strict=True):
+            require(f"{name}: a list is moved entry by entry", errors(entry.data, one.data), limit)
+        last = g[at[-1]]
+        gap = errors(act(last, x).data, act(last.expand(len(g)), x).data)
+        require(f"{name}: one element moves a whole batch alike", gap, limit, on=last.expand(len(g)))
+        empty = act(g[:0], x.replace(data=x.data[:0])).data
+        kept = empty.shape[0] == 0 and empty.dtype == x.data.dtype and empty.ndim == x.data.ndim
+        require_true(
+            f"{name}: an empty batch stays empty", kept, f"it became {tuple(empty.shape)}, {empty.dtype}"
+        )
+
+    def preserves(self, g: Element, x: Kind) -> None:
+        """Check that nothing is changed in place and that dtype and device are kept."""
+        name, before, numbers = self.name(x), copy.deepcopy(x.data), g.value.clone()
+        moved = self.act(g, x)
+        require(f"{name}: x is not changed in place", errors(x.data, before), 0, on=g)
+        require_true(f"{name}: the element is not changed in place", torch.equal(g.value, numbers))
+        require_true(f"{name}: the kind is kept", type(moved) is type(x), type(moved).__name__)
+        kept = moved.data.dtype == x.data.dtype and moved.data.device == x.data.device
+        require_true(f"{name}: dtype and device are kept", kept, f"{moved.data.dtype} on {moved.data.device}")
+
+    def gradients(self, g: Element, x: Kind) -> None:
+        """Check gradients against finite differences on two elements, in float64."""
+        g = g[torch.tensor([len(g) // 2, len(g) - 1])]
+        data = x.data.double().requires_grad_(True)
+
+        def move(data: Tensor) -> Tensor:
+            moved: Tensor = self.act(g, x.replace(data=data)).data
+            return moved * 1.0
+
+        try:
+            torch.autograd.gradcheck(move, (data,), fast_mode=True, atol=1e-4, rtol=1e-3)
+        except RuntimeError as error:
+            raise AssertionError(
+                f"{self.name(x)}: gradients are those of finite differences; {error}"
+            ) from error
+
+    def compiles(self, g: Element, x: Kind) -> None:
+        """Check that the move compiles into one graph and gives the same values."""
+        torch.compiler.reset()
+        compiled: Any = torch.compile(self.act, fullgraph=True, backend="aot_eager")
+        law = f"{self.name(x)}: the compiled move is the eager one"
+        limit = tolerance(x.data.dtype, 1.0) * 64
+        require(law, errors(compiled(g, x).data, self.act(g, x).data), limit, on=g)
+
+
+def _maker(group: Group, make_x: type[Kind] | MakeKind) -> MakeKind:
+    """Return how examples are made."""
+    if not isinstance(make_x, type):
+        return make_x
+    kind = make_x
+    return lambda batch, generator: example(kind, group, batch=batch, generator=generator)
+
+
+class _Pairs:
+    """Names the pair ``(g, h)`` on which a law failed."""
+
+    def __init__(self, g: Element, h: Element) -> None:
+        self.g, self.h = g, h
+
+    def __getitem__(self, i: int) -> tuple[Element, Element]:
+        return self.g[i], self.h[i]
+
+
+def _is_labels(x: Kind) -> bool:
+    return isinstance(x, Mask) and not x.data.is_floating_point()
+
+
+def _is_square(x: Kind) -> bool:
+    size = tuple(x.data.shape[-2:]) if isinstance(x, _GRIDS) else getattr(x, "size", (1, 1))
+    return bool(size[0] == size[1])
+
+
+def _same_frame(law: str, x: Kind, y: Kind) -> None:
+    """Require equal shapes and equal canvases."""
+    found = (tuple(x.data.shape), getattr(x, "size", None)), (tuple(y.data.shape), getattr(y, "size", None))
+    require_true(f"{law}: shape and canvas agree", found[0] == found[1], f"{found[0]} and {found[1]}")
+
+
+def _hull_gap(twice: Boxes, once: Boxes) -> Tensor:
+    """Return by how much hulls of hulls fail to contain the hull, or to share its centre."""
+    (low, high), (inner_low, inner_high) = corners(twice), corners(once)
+    centre = errors((low + high) / 2, (inner_low + inner_high) / 2)
+    outside = torch.maximum((low - inner_low).clamp(min=0), (inner_high - high).clamp(min=0))
+    return torch.maximum(centre, errors(outside, 0 * outside))
+
+
+def corners(x: Boxes) -> tuple[Tensor, Tensor]:
+    """Return the top left and the bottom right corners of boxes of any format, in pixels, ``(…, N, 2)``."""
+    data = x.data.double()
+    if x.normalized:
+        data = data * data.new_tensor([x.size[1], x.size[0]] * 2)
+    first, second = data[..., :2], data[..., 2:]
+    if x.format == "xyxy":
+        return first, second
+    return (first, first + second) if x.format == "xywh" else (first - second / 2, first + second / 2)

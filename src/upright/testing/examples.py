@@ -1,0 +1,191 @@
+"""Example values of every kind, on which laws are checked: an open registry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..groups.base import FiniteGroup, Group
+from ..kinds import (
+    Boxes,
+    Image,
+    Invariant,
+    Kind,
+    Logits,
+    Mask,
+    OrientedBoxes,
+    Points,
+    RegularField,
+    VectorField,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an example should be like.
+
+    Attributes:
+        group: The group that will move it.
+        batch: Length of the leading axis.
+        size: Canvas ``(height, width)``.
+        dtype: Dtype of the tensor.
+        generator: Source of the draws.
+        smooth: Whether pictures are smooth and empty near their border, so that resampling errs little.
+    """
+
+    group: Group
+    batch: int
+    size: tuple[int, int]
+    dtype: torch.dtype
+    generator: torch.Generator
+    smooth: bool
+
+
+Maker = Callable[[Request], Kind]
+EXAMPLES: dict[type[Kind], Maker] = {}
+"""How to make an example of each kind; add one with `register_example`."""
+
+
+def register_example(kind: type[Kind]) -> Callable[[Maker], Maker]:
+    """Register how examples of a kind are made, so that the checks cover it.
+
+    Raises:
+        ValueError: If the kind has one already.
+    """
+
+    def register(make: Maker) -> Maker:
+        if kind in EXAMPLES:
+            raise ValueError(f"an example of {kind.__name__} is registered already")
+        EXAMPLES[kind] = make
+        return make
+
+    return register
+
+
+def is_exact(group: Group) -> bool:
+    """Say whether every element of a group maps the pixel grid to itself."""
+    return bool(getattr(group, "is_exact_on_grid", False))
+
+
+def example(
+    kind: type[Kind],
+    group: Group,
+    *,
+    batch: int = 3,
+    size: tuple[int, int] | None = None,
+    dtype: torch.dtype = torch.float32,
+    generator: torch.Generator | None = None,
+) -> Any:
+    """Make an example of a kind.
+
+    Args:
+        kind: The kind.
+        group: The group that will move it. Where the group resamples, pictures are smooth.
+        batch: Length of the leading axis.
+        size: Canvas ``(height, width)``; default: 12×12, or 64×64 for groups that resample.
+        dtype: Dtype of the tensor, for kinds that allow it.
+        generator: Source of the draws.
+
+    Raises:
+        KeyError: If no example of the kind is registered.
+    """
+    if kind not in EXAMPLES:
+        raise KeyError(f"no example of {kind.__name__}; add one with upright.testing.register_example")
+    generator = generator or torch.Generator().manual_seed(0)
+    smooth = not is_exact(group)
+    size = size or ((64, 64) if smooth else (12, 12))
+    return EXAMPLES[kind](Request(group, batch, size, dtype, generator, smooth))
+
+
+def bumps(channels: tuple[int, ...], request: Request) -> Tensor:
+    """Return smooth pictures, ``(batch, *channels, H, W)``, float64 in 0…1: Gaussians about the centre."""
+    height, width = request.size
+    shape = (request.batch, *channels, 3, 1, 1)
+    reach = min(height, width) / 2 - 22
+    draw = torch.rand((2, *shape), generator=request.generator, dtype=torch.float64)
+    radius, angle = max(reach, 2.0) * draw[0].sqrt(), 2 * math.pi * draw[1]
+    rows = torch.arange(height, dtype=torch.float64).view(-1, 1) + 0.5 - height / 2
+    columns = torch.arange(width, dtype=torch.float64) + 0.5 - width / 2
+    weight = torch.rand(shape, generator=request.generator, dtype=torch.float64) + 0.2
+    down = weight * torch.exp(-((rows - radius * angle.sin()) ** 2) / (2 * 5.0**2))  # (…, 3, H, 1)
+    across = torch.exp(-((columns - radius * angle.cos()) ** 2) / (2 * 5.0**2))  # (…, 3, 1, W)
+    picture = down.squeeze(-1).mT @ across.squeeze(-2)  # the sum of three bumps
+    return picture / picture.amax((-1, -2), keepdim=True)
+
+
+def _pixels(channels: tuple[int, ...], request: Request) -> Tensor:
+    if request.smooth:
+        values = bumps(channels, request)
+    else:
+        shape = (request.batch, *channels, *request.size)
+        values = torch.rand(shape, generator=request.generator, dtype=torch.float64)
+    if request.dtype == torch.bool:
+        return values > 0.5
+    return (values if request.dtype.is_floating_point else (values * 100).round()).to(request.dtype)
+
+
+@register_example(Image)
+def _image(request: Request) -> Image:
+    return Image(_pixels((3,), request))
+
+
+@register_example(Mask)
+def _mask(request: Request) -> Mask:
+    values = _pixels((), request)
+    integer = not (values.is_floating_point() or values.dtype == torch.bool)
+    return Mask(values // 40 if integer else values)  # few labels, in large regions
+
+
+@register_example(VectorField)
+def _vector_field(request: Request) -> VectorField:
+    return VectorField(_pixels((2,), request))
+
+
+@register_example(RegularField)
+def _regular_field(request: Request) -> RegularField:
+    order = request.group.order if isinstance(request.group, FiniteGroup) else 1
+    return RegularField(_pixels((1, order), request))
+
+
+def _places(request: Request, count: int) -> Tensor:
+    """Return points on the canvas, on a grid of quarter pixels, ``(batch, count, 2)``, float64."""
+    height, width = request.size
+    sides = torch.tensor([width, height], dtype=torch.float64)
+    draw = torch.rand(request.batch, count, 2, generator=request.generator, dtype=torch.float64)
+    return (draw * sides * 4).round() / 4
+
+
+@register_example(Points)
+def _points(request: Request) -> Points:
+    flag = torch.rand(request.batch, 5, 1, generator=request.generator, dtype=torch.float64).round()
+    return Points(torch.cat([_places(request, 5), flag], -1).to(request.dtype), size=request.size)
+
+
+@register_example(Boxes)
+def _boxes(request: Request) -> Boxes:
+    first, second = _places(request, 4), _places(request, 4)
+    low, high = torch.minimum(first, second), torch.maximum(first, second) + 1
+    return Boxes(torch.cat([low, high], -1).to(request.dtype), size=request.size)
+
+
+@register_example(OrientedBoxes)
+def _oriented_boxes(request: Request) -> OrientedBoxes:
+    sides = torch.rand(request.batch, 4, 2, generator=request.generator, dtype=torch.float64) * 4 + 1
+    angle = torch.rand(request.batch, 4, 1, generator=request.generator, dtype=torch.float64) * 2.5 - 1.25
+    data = torch.cat([_places(request, 4), sides, angle], -1)
+    return OrientedBoxes(data.to(request.dtype), size=request.size)
+
+
+@register_example(Invariant)
+def _invariant(request: Request) -> Invariant:
+    return Invariant(torch.rand(request.batch, 4, generator=request.generator).to(request.dtype))
+
+
+@register_example(Logits)
+def _logits(request: Request) -> Logits:
+    return Logits(torch.randn(request.batch, 4, generator=request.generator).to(request.dtype))
