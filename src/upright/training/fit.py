@@ -92,8 +92,8 @@ def fit(
     """Train an adapted model in place.
 
     With the default set-up only the canonicalizer is trained, from upright pictures without labels; the
-    predictor is not run and not changed. `CanonicalizationModule` describes the set-ups and the arguments from
-    ``setup`` to ``loss`` and from ``optimizer`` to ``weight_decay``.
+    predictor is not run and not changed. `CanonicalizationModule` describes the set-ups and the arguments
+    from ``setup`` to ``loss`` and from ``optimizer`` to ``weight_decay``.
 
     Args:
         robust: The adapted model, or, with ``setup="prior"``, a canonicalizer alone.
@@ -161,18 +161,18 @@ def fit(
         robust = Adapted(_no_predictor, robust)
     with _seeded(seed), _quiet():
         module = CanonicalizationModule(
-            robust, setup=setup, prior=prior, prior_weight=prior_weight, orthogonality_weight=orthogonality_weight,
-            consistency_weight=consistency_weight, augment=augment, predictor_augment=predictor_augment, loss=loss,
-            optimizer=optimizer, schedule=schedule, learning_rate=learning_rate,
-            predictor_learning_rate=predictor_learning_rate, weight_decay=weight_decay, seed=seed,
+            robust, setup=setup, prior=prior, prior_weight=prior_weight, augment=augment,
+            orthogonality_weight=orthogonality_weight, consistency_weight=consistency_weight,
+            predictor_augment=predictor_augment, loss=loss, optimizer=optimizer, schedule=schedule,
+            learning_rate=learning_rate, predictor_learning_rate=predictor_learning_rate, weight_decay=weight_decay, seed=seed,
         )  # fmt: skip
         calibrate = calibrate and _can_calibrate(module)
         train, validation, apart = open_both(train_data, val_data, held_back if calibrate else 0.0, seed)
         history, added = _callbacks(folder, average, patience, monitor)
         trainer = _trainer(
             folder=folder, callbacks=[*added, *callbacks], max_epochs=epochs, max_steps=max_steps,
-            accelerator=accelerator, devices=devices, strategy=strategy, precision=precision, progress=progress,
-            gradient_clip_val=gradient_clip, **(trainer_options or {}),
+            accelerator=accelerator, devices=devices, strategy=strategy, precision=precision,
+            progress=progress, gradient_clip_val=gradient_clip, **(trainer_options or {}),
         )  # fmt: skip
         data = PictureModule(train, validation, batch_size=batch_size, num_workers=num_workers, seed=seed)
         with _training_mode(module, channels_last):
@@ -330,8 +330,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         for message in (".*does not have many workers.*", ".*exists and is not empty.*",
-                        ".*The number of training batches.*", ".*lr_scheduler.step.*", ".*isinstance.treespec.*",
-                        ".*`weights_only`.*", ".*val_dataloader.*"):  # fmt: skip
+                        ".*The number of training batches.*", ".*lr_scheduler.step.*",
+                        ".*isinstance.treespec.*", ".*`weights_only`.*", ".*val_dataloader.*"):  # fmt: skip
             warnings.filterwarnings("ignore", message=message)
         try:
             yield

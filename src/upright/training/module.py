@@ -37,9 +37,9 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
 
     Args:
         robust: The adapted model; it is trained in place.
-        setup: ``"prior"``: the canonicalizer alone, from upright pictures without labels. ``"joint"``: together
-            with the predictor. ``"joint_no_prior"``: the same without the prior. ``"augment"``: the predictor
-            alone, on randomly turned pictures. ``"vanilla"``: the predictor alone, on the pictures as they are.
+        setup: ``"prior"``: the canonicalizer alone, from upright pictures without labels. ``"joint"``:
+            together with the predictor. ``"joint_no_prior"``: the same without the prior. ``"augment"``: the
+            predictor alone, on randomly turned pictures. ``"vanilla"``: the predictor alone, on pictures as they are.
         prior: Poses of the pictures; default: all upright.
         prior_weight: Weight of the prior loss.
         orthogonality_weight: Weight of the orthogonality loss, for networks that give vectors.
@@ -118,8 +118,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         metrics = self._metrics(pictures, labels, self._generator())
         if not bool(torch.isfinite(metrics["loss"].detach())):
             raise FloatingPointError(
-                f"the loss became {float(metrics['loss'].detach())} at step {self.global_step}; lower learning_rate, "
-                "check the pictures for infinite values, or resume from the last checkpoint with another seed"
+                f"the loss became {float(metrics['loss'].detach())} at step {self.global_step}; lower "
+                "learning_rate, check the pictures for infinite values, or resume from the last checkpoint"
             )
         self._log_all(metrics, "", len(pictures))
         return metrics["loss"]
@@ -177,8 +177,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
             return self._pose_metrics(pose, seen, generator)
         if labels is None:
             raise ValueError(
-                f"setup={self.setup_name!r} needs labels, got pictures without any; pass pairs (picture, label), "
-                "or use setup='prior', which needs none"
+                f"setup={self.setup_name!r} needs labels, got pictures without any; pass pairs (picture, "
+                "label), or use setup='prior', which needs none"
             )
         if generator is not None and self.predictor_augment is not None:
             pictures = _on_batch(self.predictor_augment, pictures, generator)
@@ -267,8 +267,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
     def _log_all(self, metrics: Mapping[str, Tensor], prefix: str, batch: int) -> None:
         for name, value in metrics.items():
             shown = name in ("loss", "identity_rate", "accuracy")
-            self.log(prefix + name, value.detach(), on_step=False, on_epoch=True, prog_bar=shown, batch_size=batch,
-                     sync_dist=True)  # fmt: skip
+            self.log(prefix + name, value.detach(), on_step=False, on_epoch=True, prog_bar=shown,
+                     batch_size=batch, sync_dist=True)  # fmt: skip
 
 
 def identity_metrics(pose: Pose) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ from ..data.batches import Fetching
 class PictureModule(L.LightningDataModule):  # type: ignore[misc]
     """Training and validation batches for any number of processes.
 
-    The order of an epoch is a function of ``seed`` and the epoch. ``n`` processes with batches of ``b`` see, at
-    each step, the pictures that one process sees with batches of ``n·b``.
+    The order of an epoch is a function of ``seed`` and the epoch. ``n`` processes with batches of ``b`` see,
+    at each step, the pictures that one process sees with batches of ``n·b``.
 
     Args:
         train: A data set, or a `DataLoader`, which is used as it is.
