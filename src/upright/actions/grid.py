@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,65 +42,81 @@ def move_grid(
     assert isinstance(group, PlanarGroup)
     if x.ndim < 3:
         raise ValueError(f"a grid must have shape (B, …, H, W), got {tuple(x.shape)}")
-    turns, flips = group.quarter_turns(g), group.is_reflected(g)
     if x.shape[0] == 0:
         return x.clone()
+    moves = group.grid_moves(g)
     if group.is_exact_on_grid:
-        return permute_pixels(x, turns, flips)
-    exact = turns >= 0
+        return permute_pixels(x, moves)
+    exact = moves >= 0
     if torch.compiler.is_compiling():
-        permuted = permute_pixels(x, turns.clamp(min=0), flips)
+        permuted = permute_pixels(x, moves.clamp(min=0))
         resampled = resample(x, g.matrix(), border=border, fill=fill, interpolation=interpolation)
         return torch.where(exact.view(-1, *[1] * (x.ndim - 1)), permuted, resampled)
     if bool(exact.all()):
-        return permute_pixels(x, turns, flips)
+        return permute_pixels(x, moves)
     if not bool(exact.any()):
         return resample(x, g.matrix(), border=border, fill=fill, interpolation=interpolation)
     at, rest = exact.nonzero().squeeze(1), (~exact).nonzero().squeeze(1)
-    permuted = permute_pixels(x[at], turns[at], flips[at])
+    permuted = permute_pixels(x[at], moves[at])
     if permuted.shape[1:] != x.shape[1:]:
         raise ValueError(_mixed_canvas(x))
     resampled = resample(x[rest], g[rest].matrix(), border=border, fill=fill, interpolation=interpolation)
     return torch.cat([permuted, resampled])[torch.cat([at, rest]).argsort()]
 
 
-def permute_pixels(x: Tensor, turns: Tensor, flips: Tensor) -> Tensor:
-    """Flip left-right where ``flips``, then turn by ``turns`` quarters counter-clockwise.
+def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
+    """Flip left-right and turn by quarters, each grid by its own move.
 
     Args:
         x: Grids, shape ``(B, …, H, W)``, any dtype; ``H = W`` unless all turns are even or all are odd.
-        turns: Quarter turns 0…3, shape ``(B,)``.
-        flips: Bool, shape ``(B,)``.
+        moves: ``turns + 4 · flip``, shape ``(B,)``: the flip comes first, turns (0…3) are counter-clockwise.
     """
     square = x.shape[-1] == x.shape[-2]
     small = x.shape[-1] * x.shape[-2] <= _GATHER_PIXELS
     if square and (torch.compiler.is_compiling() or ((small or x.is_cuda) and not x.requires_grad)):
-        return _gather_pixels(x, turns + 4 * flips)
-    moves = list(zip(turns.tolist(), flips.tolist(), strict=True))
-    if len(set(moves)) == 1:
-        return _permute_one(x, *moves[0])
-    if not square and len({turn % 2 for turn, _ in moves}) == 2:
+        return _gather_pixels(x, moves)
+    codes: list[int] = moves.tolist()
+    if len(set(codes)) == 1:
+        return _permute_one(x, codes[0])
+    if not square and len({code % 2 for code in codes}) == 2:
         raise ValueError(_mixed_canvas(x))
-    return torch.stack([_permute_one(picture, *move) for picture, move in zip(x, moves, strict=True)])
+    return torch.stack([_permute_one(picture, code) for picture, code in zip(x, codes, strict=True)])
 
 
-def _permute_one(x: Tensor, turn: int, flip: bool) -> Tensor:
-    """Apply one element to all: one flip copy at most, then a transposed view (rot90 = flip x, transpose)."""
+def _permute_one(x: Tensor, move: int) -> Tensor:
+    """Apply one move to all: at most one flip copy, then a transposed view. ``rot90 = flip x, transpose``."""
+    turn, flip = move % 4, move >= 4
     axes = [-1] * ((turn in (1, 2)) != flip) + [-2] * (turn in (2, 3))
     x = x.flip(axes) if axes else x
     return x.transpose(-1, -2) if turn % 2 else x
 
 
 def _gather_pixels(x: Tensor, moves: Tensor) -> Tensor:
-    """Apply move ``turn + 4·flip`` to each square grid by one gather, without looking at the values."""
+    """Apply each move by one gather, without looking at its value."""
     n = x.shape[-1]
-    pixels = torch.arange(n * n, device=x.device).view(n, n)
-    table = torch.stack(
-        [_permute_one(pixels, turn, flip).flatten() for flip in (False, True) for turn in range(4)]
-    )
-    index = table[moves]  # (B, N·N)
+    compiling = torch.compiler.is_compiling()
+    index = _sources(moves, n) if compiling else _all_sources(n, x.device)[moves]  # (B, N·N)
     flat = x.reshape(x.shape[0], -1, n * n)
-    return flat.gather(-1, index.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(x)
+    return flat.gather(-1, index.unsqueeze(1).expand(-1, flat.shape[1], -1)).view(x.shape)
+
+
+def _sources(moves: Tensor, n: int) -> Tensor:
+    """Return where each pixel of each moved N×N grid comes from: affine in (row, column); ``(B, N·N)``."""
+    last, end = n - 1, n * n - 1
+    source = torch.tensor(  # offset, step along rows, step along columns
+        [(0, n, 1), (last, -1, n), (end, -n, -1), (n * last, 1, -n)]
+        + [(last, n, -1), (0, 1, n), (n * last, -n, 1), (end, -1, -n)],
+        device=moves.device,
+    )[moves]
+    line = torch.arange(n, device=moves.device)
+    rows = source[:, 0, None] + source[:, 1, None] * line  # (B, N)
+    return (rows[:, :, None] + (source[:, 2, None] * line)[:, None, :]).flatten(1)
+
+
+@lru_cache(maxsize=16)
+def _all_sources(n: int, device: torch.device) -> Tensor:
+    """Return the constant table of `_sources` for all eight moves."""
+    return _sources(torch.arange(8, device=device), n)
 
 
 def resample(
@@ -116,16 +134,16 @@ def resample(
     shape, (height, width) = x.shape, x.shape[-2:]
     x = x.reshape(shape[0], -1, height, width)
     precision = torch.float64 if x.dtype == torch.float64 else torch.float32
-    m = matrix.to(device=x.device)[:, :, :, None, None]
-    u = ((torch.arange(width, device=x.device, dtype=torch.float64) + 0.5) - width / 2)[None, None, :]
-    v = ((torch.arange(height, device=x.device, dtype=torch.float64) + 0.5) - height / 2)[None, :, None]
-    source_x, source_y = (
-        m[:, 0, 0] * u + m[:, 1, 0] * v,
-        m[:, 0, 1] * u + m[:, 1, 1] * v,
-    )  # (B, H, W), centred
+    m = matrix.to(device=x.device, dtype=torch.float64)
+    u = torch.arange(width, device=x.device, dtype=torch.float64) + (0.5 - width / 2)
+    v = torch.arange(height, device=x.device, dtype=torch.float64) + (0.5 - height / 2)
     if interpolation == "nearest":
-        return _look_up_nearest(x, source_x + width / 2, source_y + height / 2, border, fill).view(shape)
-    grid = torch.stack([source_x * (2 / width), source_y * (2 / height)], -1).to(precision)
+        source_x = m[:, 0, 0, None, None] * u + (m[:, 1, 0, None] * v)[:, :, None] + width / 2  # (B, H, W)
+        source_y = m[:, 0, 1, None, None] * u + (m[:, 1, 1, None] * v)[:, :, None] + height / 2
+        return _look_up_nearest(x, source_x, source_y, border, fill).view(shape)
+    across = m[:, 0, None, :] * u[:, None] * u.new_tensor([2 / width, 2 / height])  # (B, W, 2), grid units
+    down = m[:, 1, None, :] * v[:, None] * u.new_tensor([2 / width, 2 / height])  # (B, H, 2)
+    grid = across.to(precision)[:, None, :, :] + down.to(precision)[:, :, None, :]
     mode = {"edge": "border", "reflect": "reflection", "constant": "zeros"}[border]
     offset = fill if border == "constant" else 0.0
     values = x.to(precision) - offset if offset else x.to(precision)

@@ -25,7 +25,7 @@ class _Chosen(torch.autograd.Function):
     def forward(
         ctx: Any, moved: Tensor, weights: Tensor, x: Kind, group: FiniteGroup, inverse: bool
     ) -> Tensor:
-        ctx.x, ctx.group, ctx.inverse = x, group, inverse
+        ctx.x, ctx.group, ctx.inverse, ctx.dtype = x, group, inverse, weights.dtype
         return moved.view_as(moved)
 
     @staticmethod
@@ -35,7 +35,7 @@ class _Chosen(torch.autograd.Function):
         with torch.no_grad():
             for g in ctx.group.elements(gradient.device):
                 moved = act(g.inverse() if ctx.inverse else g, ctx.x).data
-                slopes.append((gradient * moved).flatten(1).float().sum(1))
+                slopes.append((gradient * moved).flatten(1).to(ctx.dtype).sum(1))
         return gradient, torch.stack(slopes, 1), None, None, None
 
 

@@ -17,7 +17,8 @@ from .registry import register_action
 @register_action(PlanarGroup, Image)
 def move_image(g: Element, x: Image) -> Image:
     """Move pixels; see `move_grid`."""
-    data = move_grid(g, x.data, border=x.border, fill=x.fill, interpolation=x.interpolation)
+    interpolation = "nearest" if x.data.dtype == torch.bool else x.interpolation
+    data = move_grid(g, x.data, border=x.border, fill=x.fill, interpolation=interpolation)
     return x.replace(data=data)
 
 

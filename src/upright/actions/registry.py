@@ -84,7 +84,8 @@ def act(g: Element, x: Any) -> Any:
     if isinstance(x, dict):
         return {key: act(g, entry) for key, entry in x.items()}
     if isinstance(x, tuple):
-        return tuple(act(g, entry) for entry in x)
+        moved = [act(g, entry) for entry in x]
+        return type(x)(*moved) if hasattr(x, "_fields") else tuple(moved)
     if isinstance(x, list):
         if g.shape and g.shape[0] != len(x):
             raise ValueError(f"a list must have one entry per element, {g.shape[0]}, got {len(x)}")

@@ -40,6 +40,11 @@ class PlanarGroup(Group):
     def quarter_turns(self, g: Element) -> Tensor:
         """Return the number of quarter turns 0…3, or -1 where the angle is none; int64, shape ``g.shape``."""
 
+    def grid_moves(self, g: Element) -> Tensor:
+        """Return ``turns + 4 · flip`` where the element keeps the grid, else -1; int64, shape ``g.shape``."""
+        turns = self.quarter_turns(g)
+        return torch.where(turns >= 0, turns + 4 * self.is_reflected(g), -1)
+
     def matrix(self, g: Element, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return the matrices that move ``(x, y)`` columns about the origin, ``(*g.shape, 2, 2)``."""
         angle = self.angle(g)
@@ -86,10 +91,14 @@ class FinitePlanarGroup(PlanarGroup, FiniteGroup):
         quarters = 4 * (g.value % self.n)
         return torch.where(quarters % self.n == 0, quarters // self.n, -1)
 
-    def grid_moves(self) -> list[tuple[int, bool]]:
-        """Return (quarter turns or -1, flip) of every element, as plain numbers."""
+    def grid_moves(self, g: Element) -> Tensor:
+        """Return ``turns + 4 · flip`` where the element keeps the grid, else -1; int64, shape ``g.shape``."""
+        return torch.tensor(self.all_grid_moves(), device=g.device)[g.value]
+
+    def all_grid_moves(self) -> list[int]:
+        """Return the grid moves of all elements, as plain numbers."""
         turns = [4 * r // self.n if 4 * r % self.n == 0 else -1 for r in range(self.n)]
-        return [(turn, flip) for flip in (False, True)[: self.order // self.n] for turn in turns]
+        return [*turns, *(turn + 4 if turn >= 0 else -1 for turn in turns)][: self.order]
 
 
 @dataclass(frozen=True)

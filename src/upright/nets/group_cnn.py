@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..groups.base import FiniteGroup
 from ..groups.parse import parse_group
 from ..groups.planar import FinitePlanarGroup
+from .orbit import turned
 
 
 class GroupConv(nn.Module):
@@ -58,9 +59,9 @@ class GroupConv(nn.Module):
     def filters(self) -> Tensor:
         """Return the filters of all orientations, shape ``(C_out·|G|, C_in·|G| or C_in, k, k)``."""
         rows = []
-        for h, (turn, flip) in enumerate(self.group.grid_moves()):
+        for h, move in enumerate(self.group.all_grid_moves()):
             weight = self.weight if self.lift else self.weight[:, :, self.permutation[h]]
-            rows.append(torch.rot90(weight.flip(-1) if flip else weight, turn, (-2, -1)))
+            rows.append(turned(weight, move))
         stacked = torch.stack(rows, 1)  # (out, |G|, in, |G| or 1, k, k)
         return stacked.flatten(2, 3).flatten(0, 1)
 

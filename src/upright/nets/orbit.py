@@ -82,8 +82,8 @@ def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0
     masked to the inscribed disc, which every rotation keeps.
     """
     if group.is_exact_on_grid and not offset_degrees:
-        moves = group.grid_moves()  # a reflection is its own inverse
-        return torch.stack([_quarter(x, turn if flip else -turn, flip) for turn, flip in moves])
+        moves = group.all_grid_moves()  # a reflection is its own inverse
+        return torch.stack([turned(x, move if move >= 4 else -move % 4) for move in moves])
     inverses, batch = group.elements(x.device).inverse(), x.shape[0]
     if offset_degrees:
         angle = torch.tensor(math.radians(offset_degrees), dtype=torch.float64, device=x.device)
@@ -95,5 +95,6 @@ def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0
     return torch.stack(copies) * disc(x.shape[-1], x)
 
 
-def _quarter(x: Tensor, turn: int, flip: bool) -> Tensor:
-    return torch.rot90(x.flip(-1) if flip else x, turn, (-2, -1))
+def turned(x: Tensor, move: int) -> Tensor:
+    """Return ``x`` flipped left-right where ``move >= 4``, then turned by ``move % 4`` quarters."""
+    return torch.rot90(x.flip(-1) if move >= 4 else x, move % 4, (-2, -1))
