@@ -103,11 +103,9 @@ def _gather_pixels(x: Tensor, moves: Tensor) -> Tensor:
 def _sources(moves: Tensor, n: int) -> Tensor:
     """Return where each pixel of each moved N×N grid comes from: affine in (row, column); ``(B, N·N)``."""
     last, end = n - 1, n * n - 1
-    source = torch.tensor(  # offset, step along rows, step along columns
-        [(0, n, 1), (last, -1, n), (end, -n, -1), (n * last, 1, -n)]
-        + [(last, n, -1), (0, 1, n), (n * last, -n, 1), (end, -1, -n)],
-        device=moves.device,
-    )[moves]
+    unturned = [(0, n, 1), (last, -1, n), (end, -n, -1), (n * last, 1, -n)]  # offset, step by row, by column
+    flipped = [(last, n, -1), (0, 1, n), (n * last, -n, 1), (end, -1, -n)]
+    source = torch.tensor(unturned + flipped, device=moves.device)[moves]
     line = torch.arange(n, device=moves.device)
     rows = source[:, 0, None] + source[:, 1, None] * line  # (B, N)
     return (rows[:, :, None] + (source[:, 2, None] * line)[:, None, :]).flatten(1)
