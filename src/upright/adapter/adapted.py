@@ -18,7 +18,7 @@ from ..kinds import Logits
 from .call import Call, read_call
 from .canvas import CANVASES, Canvas, place
 from .result import Result, blend, merge, read_result
-from .spec import KindSpec, OutputSpec, check_outputs, kind_class
+from .spec import KindSpec, OutputSpec, Size, check_outputs, kind_class
 
 Mode = Literal["canonical", "top_k", "average"]
 MODES: tuple[Mode, ...] = ("canonical", "top_k", "average")
@@ -157,9 +157,10 @@ class Adapted(nn.Module):
         everyone = torch.arange(call.batch, device=probs.device)
         parts, index, weights = [self._conjugate(call, ranked[:, 0])], [everyone], [probs[:, 0]]
         for rank in range(1, probs.shape[1]):
-            open_ = everyone
+            needed = probs[:, rank] > 0
             if self.cover is not None and self.mode == "top_k":
-                open_ = (probs[:, :rank].sum(1) < self.cover).nonzero().squeeze(1)
+                needed &= probs[:, :rank].sum(1) < self.cover
+            open_ = needed.nonzero().squeeze(1)
             if not len(open_):
                 break
             parts.append(self._conjugate(call.select(open_), ranked[open_, rank]))
@@ -175,8 +176,8 @@ class Adapted(nn.Module):
         logits = next((k.data for k in part.kinds if isinstance(k, Logits)), None)
         if logits is None:
             raise TypeError("evidence needs class scores; name them with outputs='logits' or set evidence=0")
-        entropy = torch.special.entr(torch.softmax(logits.float(), -1)).sum(-1).flatten(1).mean(-1)
-        return torch.exp(-self.evidence * entropy)
+        entropy = torch.special.entr(torch.softmax(logits.float(), -1)).sum(-1)  # (B, …)
+        return torch.exp(-self.evidence * entropy.reshape(len(entropy), -1).mean(-1))
 
     def _conjugate(self, call: Call, g: Element, weights: Tensor | None = None) -> Result:
         """Turn back, run the model, turn forward."""
@@ -188,7 +189,7 @@ class Adapted(nn.Module):
         if isinstance(output, list):
             return self._moved_list(output, back, g)
         result = read_result(self.outputs, output, back.sizes[0] if back.sizes else (1, 1))
-        return result.moved(g, weights)
+        return result.moved(g, weights, back.sizes)
 
     def _moved_list(self, output: list[Any], back: Call, g: Element) -> Result:
         """Move the results of models that return one entry per picture (detectors)."""
@@ -198,6 +199,16 @@ class Adapted(nn.Module):
         for i, (entry, size) in enumerate(zip(output, back.sizes, strict=True)):
             moved.append(read_result(self.outputs, entry, size).moved(g[i]).output())
         return Result(self.outputs, moved, [])
+
+    def _unplaced(self, output: Any, back: Call, g: Element, size: Size, part: slice) -> Result:
+        """Take a part of the results on a common canvas back to the pictures' own, and move them."""
+        own = back.sizes[0]
+        if isinstance(output, list):
+            entries = [read_result(self.outputs, entry, size) for entry in output[part]]
+            entries = [entry.unplaced(own, size, self.canvas).moved(g[i]) for i, entry in enumerate(entries)]
+            return Result(self.outputs, [entry.output() for entry in entries], [])
+        result = read_result(self.outputs, output, size).select(part)
+        return result.unplaced(own, size, self.canvas).moved(g)
 
     def _swaps(self, call: Call, g: Element) -> Tensor | None:
         """Return which pictures change shape when turned back, unless all do or none does."""
@@ -220,18 +231,17 @@ class Adapted(nn.Module):
         index = [(~swaps).nonzero().squeeze(1), swaps.nonzero().squeeze(1)]
         if self.canvas == "bucket":
             return merge([self._conjugate(call.select(i), g[i]) for i in index], index)
-        if len(call.moved) > 1 and self.canvas == "stretch":
+        if len(call.moved) > 1:
             raise ValueError(
-                "canvas='stretch' moves pictures only; use canvas='bucket' for models with prompts"
+                f"canvas={self.canvas!r} moves pictures only; use canvas='bucket' for models with prompts"
             )
         backs = [call.select(i).moved_back(g[i]) for i in index]
         size = (max(call.sizes[0]), max(call.sizes[0]))
         placed = torch.cat([place(back.pictures, size, self.canvas) for back in backs])
         together = call.select(torch.cat(index)).with_values({next(iter(call.moved)): placed})
-        result = read_result(self.outputs, self.model(*together.args, **together.kwargs), size)
+        output = self.model(*together.args, **together.kwargs)
         parts, start = [], 0
         for back, i in zip(backs, index, strict=True):
-            part = result.select(slice(start, start + len(i)))
-            parts.append(part.unplaced(back.sizes[0], size, self.canvas).moved(g[i]))
+            parts.append(self._unplaced(output, back, g[i], size, slice(start, start + len(i))))
             start += len(i)
         return merge(parts, index)
