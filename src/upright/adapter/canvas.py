@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kinds import Boxes, Invariant, Kind, OrientedBoxes, Points
+from ..kinds import Boxes, Invariant, Kind, OrientedBoxes, Points, VectorField
 from .spec import Size
 
 Canvas = Literal["bucket", "pad", "stretch"]
@@ -43,11 +43,13 @@ def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:
     """Take a result on the common canvas ``size`` back to the upright canvas ``picture``."""
     if picture == size or isinstance(kind, Invariant):
         return kind
+    if canvas == "stretch" and isinstance(kind, (OrientedBoxes, VectorField)):
+        raise ValueError(
+            f"canvas='stretch' cannot take {type(kind).__name__} back; use canvas='bucket' or 'pad'"
+        )
     scale = (picture[0] / size[0], picture[1] / size[1]) if canvas == "stretch" else (1.0, 1.0)
     data: Any = kind.data
     if isinstance(kind, (Points, Boxes, OrientedBoxes)):
-        if isinstance(kind, OrientedBoxes) and canvas == "stretch":
-            raise ValueError("canvas='stretch' cannot take oriented boxes back; use canvas='bucket' or 'pad'")
         normalized = getattr(kind, "normalized", False)
         factors = [scale[1], scale[0]]
         if normalized:
@@ -63,7 +65,7 @@ def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:
 
 
 def _resize(data: Tensor, rows: int, columns: int) -> Tensor:
-    flat = data.reshape(data.shape[0], -1, *data.shape[-2:])
+    flat = data.reshape(1, -1, *data.shape[-2:])
     if data.is_floating_point():
         resized = F.interpolate(flat, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
     else:

@@ -35,9 +35,11 @@ class Result:
         kinds = iter(self.kinds)
         return map_output(self.spec, self.template, lambda spec, data: next(kinds).data)
 
-    def moved(self, g: Element, weights: Tensor | None = None) -> Result:
-        """Return the results moved forward by ``g``."""
-        return replace(self, kinds=[_moved(kind, g, weights) for kind in self.kinds])
+    def moved(self, g: Element, weights: Tensor | None = None, sizes: list[Size] | None = None) -> Result:
+        """Return the results moved forward by ``g``; ``sizes`` are the canvases where they differ."""
+        if sizes is None or len(set(sizes)) < 2:
+            return replace(self, kinds=[_moved(kind, g, weights) for kind in self.kinds])
+        return replace(self, kinds=[_moved_apart(kind, g, sizes) for kind in self.kinds])
 
     def unplaced(self, picture: Size, size: Size, canvas: Canvas) -> Result:
         """Return the results on the canvas of the upright picture."""
@@ -67,9 +69,23 @@ def _moved(kind: Kind, g: Element, weights: Tensor | None) -> Kind:
     return moved
 
 
+def _moved_apart(kind: Kind, g: Element, sizes: list[Size]) -> Kind:
+    """Move results that lie on canvases of different sizes, one by one."""
+    if not isinstance(kind, (Boxes, OrientedBoxes, Points)):
+        return _moved(kind, g, None)
+    data = [
+        _moved(kind.replace(data=kind.data[i : i + 1], size=size), g[i : i + 1], None).data
+        for i, size in enumerate(sizes)
+    ]
+    return kind.replace(data=torch.cat(data))
+
+
 def merge(parts: list[Result], index: list[Tensor]) -> Result:
     """Put the results of parts of a batch together; ``index`` holds the numbers of each part's pictures."""
     order = torch.cat(index).argsort()
+    if isinstance(parts[0].template, list):  # one entry a picture
+        entries = [entry for part in parts for entry in part.template]
+        return replace(parts[0], template=[entries[i] for i in order.tolist()])
     kinds = []
     for columns in zip(*(part.kinds for part in parts), strict=True):
         if columns[0].data.ndim == 0:  # a scalar, such as a loss that the model computes itself
@@ -87,6 +103,10 @@ def blend(parts: list[Result], index: list[Tensor], weights: list[Tensor]) -> Re
     Parts beyond the first may hold fewer pictures; the first holds all. Weights are normalised per picture.
     Class scores are averaged as probabilities, everything else as it is.
     """
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0].template, list):
+        raise TypeError("lists with one entry a picture cannot be averaged over poses; use mode='canonical'")
     total = torch.zeros_like(weights[0]).index_add(0, torch.cat(index), torch.cat(weights))
     shares = [w / total[i] for w, i in zip(weights, index, strict=True)]
     kinds = []

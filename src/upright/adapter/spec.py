@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -90,17 +93,38 @@ def map_output(spec: OutputSpec, output: Any, move: Move) -> Any:
     if isinstance(output, tuple):
         named = spec if isinstance(spec, Mapping) else {0: spec}
         _check_named(named, list(range(len(output))))
-        entries = [_move_entry(named.get(i, Invariant), entry, move) for i, entry in enumerate(output)]
-        return type(output)(*entries) if hasattr(output, "_fields") else type(output)(entries)
+        return _with_entries(
+            output, [_move_entry(named.get(i, Invariant), e, move) for i, e in enumerate(output)]
+        )
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
+        named = spec if isinstance(spec, Mapping) else {_primary(fields): spec}
+        _check_named(named, list(fields))
+        made = copy.copy(output)
+        for name, entry in fields.items():
+            object.__setattr__(made, name, _move_entry(named.get(name, Invariant), entry, move))
+        return made
+    if isinstance(spec, Mapping) or not issubclass(kind_class(spec), Invariant):
+        raise TypeError(
+            f"outputs={spec!r} needs a tensor, tuple, dict or dataclass, but the model returned "
+            f"{type(output).__name__}; wrap the model in a function that returns tensors"
+        )
     return output
 
 
 def _move_entry(spec: KindSpec, entry: Any, move: Move) -> Any:
     if isinstance(entry, Tensor):
         return move(spec, entry)
-    if isinstance(entry, (tuple, list)) and any(isinstance(e, Tensor) for e in entry):
-        return type(entry)(_move_entry(spec, e, move) for e in entry)
+    if isinstance(entry, Mapping):
+        return _with_items(entry, {k: _move_entry(spec, v, move) for k, v in entry.items()})
+    if isinstance(entry, (tuple, list)):
+        return _with_entries(entry, [_move_entry(spec, e, move) for e in entry])
     return entry
+
+
+def _with_entries(output: Any, entries: list[Any]) -> Any:
+    """Return a list, tuple or named tuple of the same type."""
+    return type(output)(*entries) if hasattr(output, "_fields") else type(output)(entries)
 
 
 def _primary(output: Mapping[Any, Any]) -> Any:
@@ -115,8 +139,8 @@ def _check_named(named: Mapping[Any, Any], found: list[Any]) -> None:
 
 def _with_items(output: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
     """Return a mapping of the same type: a dict, or a dataclass-like ``ModelOutput`` of transformers."""
-    if type(output) is dict:
-        return items
+    if type(output) in (dict, OrderedDict):
+        return type(output)(items)  # type: ignore[call-arg]
     return type(output)(**items)
 
 
