@@ -131,7 +131,8 @@ def resample(
     """
     shape, (height, width) = x.shape, x.shape[-2:]
     x = x.reshape(shape[0], -1, height, width)
-    precision = torch.float64 if x.dtype == torch.float64 else torch.float32
+    wide = x.dtype in (torch.float64, torch.int64, torch.int32)
+    precision = torch.float64 if wide else torch.float32
     m = matrix.to(device=x.device, dtype=torch.float64)
     u = torch.arange(width, device=x.device, dtype=torch.float64) + (0.5 - width / 2)
     v = torch.arange(height, device=x.device, dtype=torch.float64) + (0.5 - height / 2)

@@ -103,6 +103,7 @@ def _act_on_kind(g: Element, x: Kind) -> Kind:
     data = x.data
     if not isinstance(data, torch.Tensor):
         raise TypeError(f"{type(x).__name__}.data must be a tensor, got {type(data).__name__}")
+    g = g.to(data.device)
     if len(g.shape) > 1:
         raise ValueError(f"g must have shape () or (B,), got {tuple(g.shape)}; flatten the batch axes")
     if not g.shape:

@@ -57,7 +57,7 @@ class ResidualBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return scores ``(N, outputs)`` of pictures ``(N, C, s, s)``."""
         x = self.stages(F.relu(self.norm(self.stem(x))))
-        pooled = x.mean((-1, -2), dtype=torch.float32)
+        pooled = x.mean((-1, -2), dtype=torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(x.device.type, enabled=False):
             out: Tensor = self.head(pooled.to(self.head.weight.dtype))
         return out

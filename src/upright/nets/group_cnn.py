@@ -100,7 +100,8 @@ class GroupCNN(nn.Module):
         for stage, (conv, norm) in enumerate(zip(self.convs, list(self.norms)[1:], strict=True)):
             x = halve(x) if stage else x
             x = self._normalise(norm, conv(x))
-        fields = self._fields(x).mean((-1, -2), dtype=torch.float32)  # (B, C, |G|)
+        precision = torch.promote_types(x.dtype, torch.float32)
+        fields = self._fields(x).mean((-1, -2), dtype=precision)  # (B, C, |G|)
         with torch.autocast(x.device.type, enabled=False):
             weight = self.head.weight.flatten()
             return torch.einsum("bcg,c->bg", fields.to(weight.dtype), weight)

@@ -76,7 +76,7 @@ class PolarNet(nn.Module):
                 x = F.avg_pool2d(x, (2, 2 if coarser else 1))
             x = F.relu(self.norms[stage](conv(_pad(x))))
             x = F.relu(self.norms[depth + stage](more(_pad(x))))
-        rays = x.mean(-2, dtype=torch.float32)  # (B, C, rays)
+        rays = x.mean(-2, dtype=torch.promote_types(x.dtype, torch.float32))  # (B, C, rays)
         with torch.autocast(x.device.type, enabled=False):
             scores: Tensor = self.head(rays.to(self.head.weight.dtype).transpose(1, 2)).squeeze(-1)
         return scores.view(scores.shape[0], self.n, -1).mean(-1)
