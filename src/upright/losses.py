@@ -55,7 +55,7 @@ def orthogonality_loss(features: Tensor) -> Tensor:
         return features.sum() * 0.0
     unit = F.normalize(features.float(), dim=-1)
     gram = unit @ unit.transpose(1, 2)  # (B, |G|, |G|)
-    off_diagonal = gram - torch.eye(order, device=gram.device)
+    off_diagonal = gram * (1 - torch.eye(order, device=gram.device))
     return (off_diagonal**2).sum((1, 2)).mean() / (order * (order - 1))
 
 

@@ -49,5 +49,7 @@ class IdentityCanonicalizer(Canonicalizer):
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:
         """Return the identity for every input."""
+        if isinstance(x, Tensor):
+            return Pose(self.group.identity(len(x), device=x.device))
         device = x[0].device if len(x) else torch.device("cpu")
         return Pose(self.group.identity(len(x), device=device))
