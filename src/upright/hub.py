@@ -79,7 +79,7 @@ def save(
     """
     check_choice("dtype", dtype, ["float32", "float16"])
     target = Path(folder).expanduser()
-    _check_target(target)
+    check_target(target)
     canonicalizer = adapted.canonicalizer if isinstance(adapted, Adapted) else adapted
     if not isinstance(canonicalizer, Canonicalizer):
         raise TypeError(f"adapted must be an Adapted or a Canonicalizer, got {type(adapted).__name__}")
@@ -210,7 +210,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     return Manifest.from_dict(data, str(path))
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: str | os.PathLike[str]) -> None:
+    """Raise FileExistsError if `save` would refuse to write there."""
+    folder = Path(folder).expanduser()
     if not folder.exists():
         return
     if not folder.is_dir():

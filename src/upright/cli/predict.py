@@ -1,0 +1,294 @@
+"""``upright predict``: classify pictures however they lie, and say how they lie."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import UserError, one_line
+from .sources import (
+    Source,
+    add_adapter_flags,
+    add_model_flags,
+    add_run_flags,
+    check_file_target,
+    check_folder_target,
+    open_source,
+    report_skipped,
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is known of one picture.
+
+    Attributes:
+        path: The picture.
+        prediction: Name of the likeliest class, or its number.
+        number: Number of the class.
+        confidence: Its probability (softmax of the model's scores).
+        degrees: By how much the picture is turned, counter-clockwise.
+        reflected: Whether it is mirrored (before being turned).
+        pose_confidence: Probability of that pose.
+        passes: How many times the model ran.
+    """
+
+    path: str
+    prediction: str
+    number: int
+    confidence: float
+    degrees: float
+    reflected: bool
+    pose_confidence: float
+    passes: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        "paths", nargs="*", metavar="saved pictures",
+        help="a folder that 'upright adapt' wrote (not with --model), then pictures and folders of pictures",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write the predictions as JSON; - for the terminal")
+    parser.add_argument("--csv", metavar="FILE", help="write the predictions as CSV; - for the terminal")
+    parser.add_argument(
+        "--save-upright", metavar="FOLDER", help="write the pictures turned upright; a new folder"
+    )
+    add_model_flags(parser)
+    add_adapter_flags(parser)
+    add_run_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict and print or write."""
+    saved, given = split_paths(args.paths, args.model)
+    if not given:
+        raise UserError("no pictures; give files or folders of pictures")
+    if args.json == "-" and args.csv == "-":
+        raise UserError("--json - and --csv - cannot both go to the terminal; give one of them a file")
+    check_file_target("--json", args.json)
+    check_file_target("--csv", args.csv)
+    check_folder_target("--save-upright", args.save_upright)
+    if (
+        args.save_upright is not None
+        and Path(args.save_upright).exists()
+        and any(Path(args.save_upright).iterdir())
+    ):
+        raise UserError(f"--save-upright {args.save_upright} is not empty; give a new folder")
+    pictures = open_pictures(given, args.limit)
+    source = open_source(args, saved)
+    rows = list(predictions(source, pictures, args.batch_size, args.device))
+    if not rows:
+        path, reason = pictures.skipped[0]
+        raise UserError(
+            f"none of the {len(pictures.skipped)} pictures can be read; the first, {path}: {reason}"
+        )
+    _write(args, source, rows, pictures.skipped)
+    if args.save_upright is not None:
+        _save_upright(Path(args.save_upright), rows, pictures)
+    report_skipped(pictures.skipped)
+    return 0
+
+
+def split_paths(paths: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
+    """Tell the saved folder from the pictures: it comes first, and is needed without ``--model``.
+
+    Raises:
+        UserError: If there is neither.
+    """
+    from ..hub import MANIFEST, READY_MADE
+
+    first = paths[0] if paths else None
+    if first is not None and ((Path(first) / MANIFEST).is_file() or first in READY_MADE.values()):
+        return first, list(paths[1:])
+    if model is not None:
+        return None, list(paths)
+    if first is None:
+        raise UserError("nothing to do: give a folder that 'upright adapt' wrote, or --model, then pictures")
+    if Path(first).exists():
+        raise UserError(
+            f"{first} was not saved by upright; give a folder that 'upright adapt' wrote first, or --model"
+        )
+    return first, list(paths[1:])
+
+
+def open_pictures(given: Sequence[str], limit: int | None = None) -> Any:
+    """Open files and folders as one data set; what is unreadable is in ``.skipped``.
+
+    Raises:
+        UserError: If a path does not exist, or there are no pictures.
+    """
+    from ..data import PictureSet, open_data
+    from ..data.sets import NO_LABEL
+
+    sources: list[Any] = []
+    names: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for text in given:
+        path = Path(text).expanduser()
+        if not path.exists():
+            raise UserError(f"{text} does not exist; give pictures or folders of pictures")
+        if path.is_dir() or path.suffix == ".parquet":
+            part = open_data(path, labels=False)
+            sources += part.sources
+            names += part.paths
+            skipped += part.skipped
+        else:
+            sources.append(path)
+            names.append(str(path))
+    sources, names = sources[:limit], names[:limit]
+    return PictureSet(sources, [NO_LABEL] * len(sources), paths=names, skipped=skipped)
+
+
+def predictions(source: Source, pictures: Any, batch_size: int, device: str = "cpu") -> Iterator[Prediction]:
+    """Classify a `PictureSet`, batch by batch; damaged pictures are added to its ``skipped``."""
+    from ..data import UnreadablePictureError
+
+    batch: list[tuple[str, torch.Tensor]] = []
+    for i, name in enumerate(pictures.paths):
+        try:
+            batch.append((name, source.loaded.preprocess(pictures.picture(i))))
+        except UnreadablePictureError as error:
+            pictures.skipped.append((name, str(error).removeprefix(f"{name}: ")))
+        if len(batch) == batch_size:
+            yield from _predict(source, batch, device)
+            batch = []
+    if batch:
+        yield from _predict(source, batch, device)
+
+
+@torch.inference_mode()
+def _predict(source: Source, batch: list[tuple[str, torch.Tensor]], device: str) -> list[Prediction]:
+    from ..evaluation.scores import call, class_scores
+    from ..groups.planar import PlanarGroup
+
+    robust, names = source.robust, source.loaded.class_names
+    same = len({x.shape for _, x in batch}) == 1
+    if not same:
+        return [row for item in batch for row in _predict(source, [item], device)]
+    x = torch.stack([x for _, x in batch]).to(device)
+    try:
+        run = call(robust, robust.run, x)
+    except RuntimeError as error:
+        raise UserError(
+            f"the model failed on pictures of shape {tuple(x.shape[1:])}: {one_line(error)}"
+        ) from error
+    confidence, number = class_scores(robust, run.output, len(batch)).softmax(-1).max(-1)
+    g, group = run.pose.element, robust.group
+    assert isinstance(group, PlanarGroup)
+    degrees, reflected = group.angle(g).rad2deg(), group.is_reflected(g)
+    rows = []
+    for i, (path, _) in enumerate(batch):
+        k = int(number[i])
+        rows.append(
+            Prediction(
+                path=path,
+                prediction=names[k] if k < len(names) else str(k),
+                number=k,
+                confidence=round(float(confidence[i]), 6),
+                degrees=round(float(degrees[i]), 6),
+                reflected=bool(reflected[i]),
+                pose_confidence=round(float(run.pose.confidence[i]), 6),
+                passes=int(run.passes[i]),
+            )
+        )
+    return rows
+
+
+def _write(
+    args: argparse.Namespace, source: Source, rows: list[Prediction], skipped: list[tuple[str, str]]
+) -> None:
+    from .._files import write_file
+    from .._version import __version__
+
+    document = {
+        "library_version": __version__,
+        "model": source.loaded.reference,
+        "group": str(source.robust.group),
+        "mode": source.robust.mode,
+        "predictions": [asdict(row) for row in rows],
+        "skipped": [{"path": path, "reason": reason} for path, reason in skipped],
+    }
+    table = io.StringIO()
+    writer = csv.DictWriter(table, [f.name for f in fields(Prediction)])
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    texts = {"json": json.dumps(document, indent=2, ensure_ascii=False) + "\n", "csv": table.getvalue()}
+    shown = False
+    for kind, text in texts.items():
+        target = getattr(args, kind)
+        if target == "-":
+            sys.stdout.write(text)
+            shown = True
+        elif target is not None:
+            write_file(target, text)
+    if not shown:
+        _print(rows, any(row.reflected for row in rows))
+
+
+def _print(rows: list[Prediction], reflections: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("picture", "prediction"):
+        table.add_column(name, overflow="fold")
+    for name in ("confidence", "lies at", "pose confidence"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        pose = f"{'mirrored, ' if row.reflected else ''}{row.degrees:g}°"
+        table.add_row(row.path, row.prediction, f"{row.confidence:.1%}", pose, f"{row.pose_confidence:.1%}")
+    Console(highlight=False).print(table)
+
+
+def uprighted(picture: Any, degrees: float, reflected: bool) -> Any:
+    """Turn a PIL picture back: exactly for quarter turns and flips, else bicubic on a larger canvas."""
+    from PIL import Image
+
+    quarter, rest = divmod(degrees, 90)
+    if rest:
+        turned = picture.rotate(-degrees, resample=Image.Resampling.BICUBIC, expand=True)
+    else:
+        moves = [None, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90]
+        move = moves[int(quarter) % 4]
+        turned = picture if move is None else picture.transpose(move)
+    return turned.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if reflected else turned
+
+
+def _save_upright(folder: Path, rows: list[Prediction], pictures: Any) -> None:
+    """Write the pictures to a folder beside, which then takes its name."""
+    number = {name: i for i, name in enumerate(pictures.paths)}
+    new = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}."))
+    try:
+        for row in rows:
+            picture = uprighted(pictures.picture(number[row.path]), row.degrees, row.reflected)
+            path = _free(new, Path(row.path))
+            picture.save(path, **({"quality": 95} if path.suffix in (".jpg", ".jpeg", ".webp") else {}))
+        new.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _free(folder: Path, path: Path) -> Path:
+    """Return a name like the picture's that is not taken yet."""
+    suffix = path.suffix.lower() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else ".png"
+    stem = path.stem.replace("#", "-") if path.suffix != ".parquet" else path.name
+    candidate, count = folder / f"{stem}{suffix}", 1
+    while candidate.exists():
+        count += 1
+        candidate = folder / f"{stem}-{count}{suffix}"
+    return candidate

@@ -1,0 +1,418 @@
+"""Every verb works on real files; every mistake is one line on stderr, exit code 2, and leaves no file."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import upright
+from upright import hub
+from upright.cli import main
+from upright.cli.app import VERBS
+from upright.cli.evaluate import matched
+from upright.cli.predict import uprighted
+
+CODE = """
+import torch
+from torch import nn
+from upright.integrations import LoadedModel, SquarePreprocess
+
+class Corners(nn.Module):
+    # knows where red lies: not equivariant
+    def forward(self, x):
+        return 50 * torch.stack([x[:, 0, :4].mean((1, 2)), x[:, 0, -4:].mean((1, 2))], 1)
+
+def make():
+    return LoadedModel(Corners(), SquarePreprocess(16, (0.0,) * 3, (1.0,) * 3), ("sky", "ground"))
+
+def bare():
+    return Corners()
+
+def wrong_shape():
+    return nn.Linear(7, 2)
+
+def no_scores():
+    return LoadedModel(lambda x: "a cat", SquarePreprocess(16))
+
+def pixels():
+    return LoadedModel(lambda x: x, SquarePreprocess(16))
+"""
+
+
+def photo(seed=0, width=40, height=30):
+    """Red above, blue below, with noise."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 60, (height, width, 3))
+    pixels[: height // 2, :, 0] += 180
+    pixels[height // 2 :, :, 2] += 180
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+class Toward(torch.nn.Module):
+    """Scores quarter turns by where red lies; exact and trained by nobody."""
+
+    def __init__(self, group, channels=3):
+        super().__init__()
+
+    def forward(self, x):
+        red = x[:, 0]
+        up, down = red[:, :4].mean((1, 2)), red[:, -4:].mean((1, 2))
+        left, right = red[:, :, :4].mean((1, 2)), red[:, :, -4:].mean((1, 2))
+        return torch.stack([up, left, down, right], 1)
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A working directory with code, pictures and an adapted model that is always right."""
+    (tmp_path / "my_code.py").write_text(CODE)
+    (tmp_path / "photos").mkdir()
+    for i in range(4):
+        photo(i).rotate(90 * i, expand=True).save(tmp_path / "photos" / f"{i}.png")
+    for name in ("sky", "ground"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i in range(3):
+            photo(i).save(tmp_path / "classes" / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    made = upright.canonicalizer("C4", "test_cli:Toward", size=16, standardize=False)
+    hub.save(upright.adapt(torch.nn.Identity(), "C4", canonicalizer=made), "saved", "my_code:make")
+    yield tmp_path
+    sys.modules.pop("my_code", None)
+
+
+def lines(capsys):
+    captured = capsys.readouterr()
+    return captured.out, [line for line in captured.err.splitlines() if line]
+
+
+def files(folder="."):
+    return sorted(str(p) for p in Path(folder).rglob("*") if "__pycache__" not in p.parts)
+
+
+def test_predict(work, capsys):
+    assert main(["predict", "saved", "photos", "--trust-code", "--json", "out.json", "--csv", "out.csv"]) == 0
+    out, err = lines(capsys)
+    assert err == []
+    assert "photos/1.png" in out.replace("\n", "")
+    rows = json.loads(Path("out.json").read_text())["predictions"]
+    assert [row["degrees"] for row in rows] == [0, 90, 180, 270]
+    assert {row["prediction"] for row in rows} == {"sky"}
+    assert all(0 < row["pose_confidence"] <= 1 and row["confidence"] > 0.9 for row in rows)
+    with open("out.csv", newline="") as file:
+        assert [row["degrees"] for row in csv.DictReader(file)] == ["0.0", "90.0", "180.0", "270.0"]
+
+
+def test_predict_to_the_terminal(work, capsys):
+    assert main(["predict", "saved", "photos/1.png", "--trust-code", "--json", "-"]) == 0
+    out, _ = lines(capsys)
+    assert json.loads(out)["predictions"][0]["degrees"] == 90
+
+
+def test_save_upright(work, capsys):
+    assert main(["predict", "saved", "photos", "photos/1.png", "--trust-code", "--save-upright", "flat"]) == 0
+    assert files("flat") == ["flat/0.png", "flat/1-2.png", "flat/1.png", "flat/2.png", "flat/3.png"]
+    for i in range(4):
+        assert np.array_equal(np.array(Image.open(f"flat/{i}.png")), np.array(photo(i)))
+
+
+@pytest.mark.parametrize("reflected", [False, True])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_uprighted_inverts_the_action(degrees, reflected):
+    group = upright.Dihedral(4)
+    g = group.element(degrees // 90 + 4 * reflected)
+    x = torch.from_numpy(np.array(photo())).permute(2, 0, 1)
+    turned = upright.act(g, upright.Image(x)).data
+    back = uprighted(Image.fromarray(turned.permute(1, 2, 0).numpy()), degrees, reflected)
+    assert np.array_equal(np.array(back), np.array(photo()))
+
+
+def test_uprighted_at_other_angles():
+    picture = Image.new("RGB", (40, 40), "red")
+    assert uprighted(picture, 45, False).size[0] > 40
+
+
+def test_exif_orientation_is_applied(work, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    photo(0).rotate(90, expand=True).save("side.jpg", exif=exif, quality=95)
+    assert main(["predict", "saved", "side.jpg", "--trust-code", "--json", "-"]) == 0
+    assert json.loads(lines(capsys)[0])["predictions"][0]["degrees"] == 0
+
+
+def test_unreadable_pictures_are_reported_and_skipped(work, capsys):
+    Path("photos/notes.png").write_text("no picture")
+    data = Path("photos/0.png").read_bytes()
+    Path("photos/cut.png").write_bytes(data[: len(data) // 2])
+    assert main(["predict", "saved", "photos", "--trust-code", "--json", "out.json"]) == 0
+    _, err = lines(capsys)
+    assert err[0] == "upright: skipped 2 unreadable pictures:"
+    document = json.loads(Path("out.json").read_text())
+    assert len(document["predictions"]) == 4
+    assert {Path(s["path"]).name for s in document["skipped"]} == {"notes.png", "cut.png"}
+
+
+def test_evaluate(work, capsys):
+    command = ["evaluate", "saved", "--trust-code", "--data", "classes", "--no-overhead"]
+    assert main([*command, "--json", "report.json", "--figures", "figures", "--limit", "4"]) == 0
+    out, err = lines(capsys)
+    assert err == []
+    assert "adapted" in out
+    report = upright.Report.load("report.json")
+    assert report.rows["adapted"].orbit_mean.value == report.rows["oracle"].orbit_mean.value
+    assert files("figures") == [f"figures/{n}.png" for n in ("angles", "gallery", "reliability")]
+
+
+def test_evaluate_without_labels(work, capsys):
+    assert (
+        main(["evaluate", "saved", "--trust-code", "--data", "photos", "--no-overhead", "--no-leakage"]) == 0
+    )
+
+
+def test_evaluate_prints_json(work, capsys):
+    command = ["evaluate", "saved", "--trust-code", "--data", "classes", "--no-overhead", "--no-leakage"]
+    assert main([*command, "--mode", "average", "--json", "-"]) == 0
+    assert "adapted" in json.loads(lines(capsys)[0])["rows"]
+
+
+def test_adapt_trains_and_saves(work, capsys):
+    Path("settings.yaml").write_text(
+        "group: D4\nepochs: 1\nthumbnail: 16\nbatch-size: 2\ntop_k: 2\nhalf: true\n"
+    )
+    command = [
+        "adapt",
+        "--config",
+        "settings.yaml",
+        "--model",
+        "my_code:make",
+        "--train",
+        "classes",
+        "-o",
+        "robust",
+    ]
+    assert main([*command, "--group", "C4", "--checkpoints", "runs"]) == 0
+    out, _ = lines(capsys)
+    assert "equivariant to C4" in out
+    manifest = hub.read_manifest("robust")
+    assert (manifest.group, manifest.canonicalizer["size"]) == ("C4", 16)
+    assert (manifest.adapter["mode"], manifest.adapter["top_k"]) == ("top_k", 2)
+    assert "Trained on 6 pictures of `classes` for 1 epochs" in Path("robust/README.md").read_text()
+    assert (work / "runs").is_dir()
+    assert main(["predict", "robust", "photos", "--trust-code"]) == 0
+    assert main(["info", "robust"]) == 0
+    assert "my_code:make" in lines(capsys)[0]
+
+
+def test_positions_may_come_from_the_configuration(work, capsys):
+    Path("settings.yaml").write_text("saved: saved\ndata: classes\ntrust-code: true\nno-overhead: true\n")
+    assert main(["evaluate", "--config=settings.yaml", "--no-leakage", "--json", "-"]) == 0
+    Path("settings.yaml").write_text("paths: [saved, photos]\ntrust-code: true\n")
+    assert main(["predict", "--config", "settings.yaml"]) == 0
+
+
+def test_adapt_without_training_uses_a_saved_canonicalizer(work, capsys):
+    hub.save(upright.canonicalizer("C4", "polar", size=16), "plain")
+    assert (
+        main(["adapt", "--model", "my_code:bare", "--size", "16", "--canonicalizer", "plain", "-o", "robust"])
+        == 0
+    )
+    assert main(["predict", "robust", "photos", "--model", "my_code:bare", "--size", "16"]) == 0
+    assert main(["predict", "photos", "--model", "my_code:make", "--canonicalizer", "plain"]) == 0
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    out, err = lines(capsys)
+    assert upright.__version__ in out
+    assert "group_cnn" in out
+    assert err == []
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0
+    assert lines(capsys)[0] == f"upright {upright.__version__}\n"
+    assert main([]) == 0
+    assert main(["--help"]) == 0
+    out = lines(capsys)[0]
+    assert all(verb in out for verb in VERBS)
+    for verb in ("adapt", "evaluate", "predict", "info"):
+        assert main([verb, "--help"]) == 0
+        assert "--config" in lines(capsys)[0]
+
+
+RUN = ["predict", "saved", "--trust-code"]
+ADAPT = ["adapt", "--model", "my_code:make", "-o", "robust"]
+TRAIN = [*ADAPT, "--train", "classes", "--epochs", "1", "--thumbnail", "16"]
+EVALUATE = ["evaluate", "saved", "--trust-code", "--data", "classes"]
+MISTAKES = {
+    "unknown verb": (["fly"], "unknown verb 'fly'; verbs: adapt"),
+    "flag before the verb": (["--debug-not", "info"], "unrecognized arguments: --debug-not"),
+    "unknown flag": (["predict", "--speed", "3"], "unrecognized arguments: --speed"),
+    "flag of another type": (["adapt", "--epochs", "many"], "--epochs: invalid"),
+    "zero epochs": (["adapt", "--epochs", "0"], "must be at least 1"),
+    "nothing given": (["predict"], "nothing to do: give a folder"),
+    "no pictures given": (["predict", "saved"], "no pictures; give files"),
+    "missing picture": ([*RUN, "nowhere.jpg"], "nowhere.jpg does not exist; give pictures"),
+    "nothing readable": ([*RUN, "my_code.py"], "none of the 1 pictures can be read"),
+    "empty folder": ([*RUN, "empty"], "no pictures in empty"),
+    "missing saved folder": (
+        ["predict", "nowhere", "photos"],
+        "no saved canonicalizer 'nowhere'; give a folder",
+    ),
+    "pictures first": (
+        ["predict", "photos"],
+        "photos was not saved by upright; give a folder that 'upright adapt'",
+    ),
+    "code that is not trusted": (["predict", "saved", "photos"], "give --trust-code to run it, or --model"),
+    "damaged folder": (["predict", "damaged", "photos", "--trust-code"], "is damaged"),
+    "json folder": ([*RUN, "photos", "--json", "photos"], "--json photos is a folder"),
+    "json nowhere": (
+        [*RUN, "photos", "--json", "no/out.json"],
+        "the folder no does not exist; make it first",
+    ),
+    "csv nowhere": ([*RUN, "photos", "--csv", "no/out.csv"], "the folder no does not exist"),
+    "pictures over pictures": (
+        [*RUN, "photos", "--save-upright", "photos"],
+        "is not empty; give a new folder",
+    ),
+    "two terminals": ([*RUN, "photos", "--json", "-", "--csv", "-"], "cannot both go to the terminal"),
+    "bad device": ([*RUN, "photos", "--device", "abacus"], "--device abacus is not usable here"),
+    "wrong group": ([*RUN, "photos", "--group", "D4"], "saved is of C4, but --group is D4"),
+    "unknown group": ([*ADAPT, "--group", "X9"], "unknown group 'X9'; expected 'C<n>'"),
+    "no ready-made": ([*ADAPT, "--group", "C8"], "no ready-made canonicalizer for C8 .*--train DATA"),
+    "no output": (["adapt", "--model", "my_code:make"], "--output is missing"),
+    "no model": (["adapt", "-o", "robust"], "--model is missing"),
+    "output is a file": (
+        ["adapt", "--model", "my_code:make", "-o", "my_code.py"],
+        "is a file; give a folder",
+    ),
+    "output is foreign": (
+        ["adapt", "--model", "my_code:make", "-o", "photos"],
+        "files that upright did not write",
+    ),
+    "output nowhere": (["adapt", "--model", "my_code:make", "-o", "a/b/c"], "the folder a/b does not exist"),
+    "unknown model": (["adapt", "--model", "./net", "-o", "robust"], "no model './net'"),
+    "unknown module": (["adapt", "--model", "no_code:make", "-o", "robust"], "No module named 'no_code'"),
+    "unknown function": (
+        ["adapt", "--model", "my_code:fake", "-o", "robust"],
+        "name a function of that module",
+    ),
+    "wrong shape": (
+        ["adapt", "--model", "my_code:wrong_shape", "-o", "robust", "--train", "classes"],
+        r"does not take pictures of shape \(3, 224, 224\): .*; set --size",
+    ),
+    "no scores": (
+        ["adapt", "--model", "my_code:no_scores", "-o", "robust", "--train", "classes"],
+        "class scores",
+    ),
+    "dense scores": (
+        ["adapt", "--model", "my_code:pixels", "-o", "robust", "--train", "classes"],
+        r"shape \(1, K\)",
+    ),
+    "unknown network": ([*TRAIN, "--network", "magic"], "network must be one of 'orbit'"),
+    "network without training": ([*ADAPT, "--network", "polar"], "needs training; give --train DATA"),
+    "training data missing": ([*ADAPT, "--train", "./nowhere"], "nowhere does not exist"),
+    "training data unreadable": ([*ADAPT, "--train", "my_code.py"], "neither a folder nor a .parquet file"),
+    "mode without top_k": ([*TRAIN, "--mode", "average", "--top-k", "2"], "need mode='top_k'"),
+    "cover out of range": ([*TRAIN, "--cover", "1.5"], r"cover must lie in \(0, 1\], got 1.5"),
+    "mean without std": ([*ADAPT, "--mean", "0", "0", "0"], "--mean and --std go together"),
+    "resume nowhere": ([*TRAIN, "--resume"], "--resume needs --checkpoints"),
+    "no data": (["evaluate", "saved"], "--data is missing"),
+    "evaluation data missing": ([*EVALUATE[:3], "--data", "./nowhere"], "nowhere does not exist"),
+    "figures are a file": ([*EVALUATE, "--figures", "my_code.py"], "is a file; give a folder"),
+    "other classes": ([*EVALUATE[:3], "--data", "animals"], "class 'cat' is none of the model's 2 classes"),
+    "missing config": ([*ADAPT, "--config", "no.yaml"], "--config no.yaml does not exist"),
+    "config without file": ([*ADAPT, "--config"], "--config needs a file"),
+    "config is code": ([*ADAPT, "--config", "broken.yaml"], "no readable YAML"),
+    "config is a list": ([*ADAPT, "--config", "list.yaml"], "must hold keys and values"),
+    "config key": ([*ADAPT, "--config", "key.yaml"], "unknown key 'epoch'; known keys: .*epochs"),
+    "config type": ([*ADAPT, "--config", "type.yaml"], "epochs must be of type positive, got 'many'"),
+    "config choice": ([*ADAPT, "--config", "choice.yaml"], "mode must be one of canonical, top_k, average"),
+    "config flag": ([*ADAPT, "--config", "flag.yaml"], "half must be true or false, got 3"),
+    "info of nothing": (["info", "nowhere"], "no saved canonicalizer 'nowhere'"),
+}
+CONFIGS = {
+    "broken": "group: [C4",
+    "list": "- C4",
+    "key": "epoch: 3",
+    "type": "epochs: many",
+    "choice": "mode: best",
+    "flag": "half: 3",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(work, capsys, monkeypatch, mistake):
+    argv, message = MISTAKES[mistake]
+    monkeypatch.setattr(hub, "READY_MADE", {})
+    for name, text in CONFIGS.items():
+        Path(f"{name}.yaml").write_text(text)
+    Path("empty").mkdir()
+    for name in ("cat", "dog", "owl"):
+        Path("animals", name).mkdir(parents=True)
+        photo().save(Path("animals", name, "1.png"))
+    hub.save(upright.canonicalizer("C4", size=16), "damaged", "my_code:make")
+    Path("damaged", hub.WEIGHTS).write_bytes(b"\0" * 20)
+    before = files()
+    assert main(argv) == 2
+    out, err = lines(capsys)
+    assert len(err) == 1, err
+    assert err[0].startswith("upright: error: ")
+    assert re.search(message, err[0]), err[0]
+    assert files() == before
+    assert out == ""
+
+
+def test_debug_shows_where(work):
+    with pytest.raises(hub.LoadError):
+        main(["info", "nowhere", "--debug"])
+
+
+def test_bugs_are_told_from_mistakes(work, capsys, monkeypatch):
+    import upright.cli.info
+
+    def fails(args):
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(upright.cli.info, "run", fails)
+    assert main(["info"]) == 1
+    assert lines(capsys)[1] == ["upright: internal error: RuntimeError: two lines; --debug shows where"]
+
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(upright.cli.info, "run", stopped)
+    assert main(["info"]) == 130
+
+
+def test_labels_are_matched_by_name():
+    model = ("tench", "great white shark", "crane", "crane")
+    assert matched([0, 1], ["Great_White-Shark", "tench"], model) == [1, 0]
+    assert matched([0], ["crane"], model) == [2]
+    assert matched([0, 1], ["3", "0"], model) == [3, 0]
+    assert matched([2, 0], ["a", "b", "c", "d"], model) == [2, 0]
+    assert matched([5], [], model) == [5]
+
+
+def test_as_a_program(work):
+    run = subprocess.run(
+        [sys.executable, "-m", "upright.cli", "predict", "nowhere", "x.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.count("\n") == 1
+
+
+def test_importing_stays_light():
+    heavy = ("lightning", "transformers", "matplotlib", "rich", "datasets", "pyarrow")
+    code = f"import sys, upright; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
