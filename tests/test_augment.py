@@ -104,7 +104,7 @@ def test_high_frequencies_of_the_original_do_not_survive():
 
 
 def test_block_grid_of_the_encoder_carries_no_pose():
-    # seams every 8 pixels, seen from the corner, turn with the picture: over many draws no direction is favoured
+    # block seams turn with the picture: over many draws no direction is favoured
     x = torch.rand(
         512, 3, 30, 30, generator=generator()
     )  # 30 is no multiple of 8: the grid has an orientation

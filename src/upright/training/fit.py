@@ -164,7 +164,8 @@ def fit(
             robust, setup=setup, prior=prior, prior_weight=prior_weight, augment=augment,
             orthogonality_weight=orthogonality_weight, consistency_weight=consistency_weight,
             predictor_augment=predictor_augment, loss=loss, optimizer=optimizer, schedule=schedule,
-            learning_rate=learning_rate, predictor_learning_rate=predictor_learning_rate, weight_decay=weight_decay, seed=seed,
+            learning_rate=learning_rate, predictor_learning_rate=predictor_learning_rate,
+            weight_decay=weight_decay, seed=seed,
         )  # fmt: skip
         calibrate = calibrate and _can_calibrate(module)
         train, validation, apart = open_both(train_data, val_data, held_back if calibrate else 0.0, seed)
@@ -331,7 +332,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in (".*does not have many workers.*", ".*exists and is not empty.*",
                         ".*The number of training batches.*", ".*lr_scheduler.step.*",
-                        ".*isinstance.treespec.*", ".*`weights_only`.*", ".*val_dataloader.*"):  # fmt: skip
+                        ".*isinstance.treespec.*", ".*`weights_only`.*", ".*val_dataloader.*",
+                        ".*across ranks is zero.*"):  # fmt: skip
             warnings.filterwarnings("ignore", message=message)
         try:
             yield

@@ -39,7 +39,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         robust: The adapted model; it is trained in place.
         setup: ``"prior"``: the canonicalizer alone, from upright pictures without labels. ``"joint"``:
             together with the predictor. ``"joint_no_prior"``: the same without the prior. ``"augment"``: the
-            predictor alone, on randomly turned pictures. ``"vanilla"``: the predictor alone, on pictures as they are.
+            predictor alone, on randomly turned pictures. ``"vanilla"``: the predictor alone, on pictures as
+            they are.
         prior: Poses of the pictures; default: all upright.
         prior_weight: Weight of the prior loss.
         orthogonality_weight: Weight of the orthogonality loss, for networks that give vectors.
@@ -115,7 +116,9 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log the metrics."""
         pictures, labels = split_batch(batch)
-        metrics = self._metrics(pictures, labels, self._generator())
+        seed = _mixed(self.seed, self.global_step, self.global_rank)
+        torch.manual_seed(seed)  # for dropout and estimators; nothing depends on what came before
+        metrics = self._metrics(pictures, labels, torch.Generator(device=self.device).manual_seed(seed))
         if not bool(torch.isfinite(metrics["loss"].detach())):
             raise FloatingPointError(
                 f"the loss became {float(metrics['loss'].detach())} at step {self.global_step}; lower "
@@ -152,10 +155,6 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         factor = _Cosine(int(self.trainer.estimated_stepping_batches), self.warmup)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_train_epoch_start(self) -> None:
-        """Make the draws of an epoch (of dropout, of estimators) depend on nothing that came before."""
-        torch.manual_seed(_mixed(self.seed, self.current_epoch, self.global_rank))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what the checkpoint is of."""
@@ -258,11 +257,6 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         if generator is None or self.augment is None:
             return pictures
         return _on_batch(self.augment, pictures, generator)
-
-    def _generator(self) -> torch.Generator:
-        """Return the source of randomness of this step: a function of seed, step and process only."""
-        generator = torch.Generator(device=self.device)
-        return generator.manual_seed(_mixed(self.seed, self.global_step, self.global_rank))
 
     def _log_all(self, metrics: Mapping[str, Tensor], prefix: str, batch: int) -> None:
         for name, value in metrics.items():

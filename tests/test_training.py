@@ -1,0 +1,410 @@
+"""Proves: training touches what it is asked to touch, learns, stops, resumes and fails as it says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import upright
+from training_nets import Classifier, adapted, same, shapes, state
+from upright.training import CropAndFlip, DestroyArtefacts
+from upright.training.module import SETUPS, CanonicalizationModule, identity_metrics
+
+TESTS = Path(__file__).parent
+NO_FLIP = DestroyArtefacts(encode=0.1)  # the letters are not symmetric
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return shapes(512)
+
+
+def quick(robust, data, **options):
+    settings = {"epochs": 2, "batch_size": 32, "progress": False, "accelerator": "cpu", "augment": NO_FLIP,
+                "learning_rate": 1e-2}  # fmt: skip
+    return upright.fit(robust, data, **{**settings, **options})
+
+
+# What is trained, and what is left alone
+
+
+def test_importing_upright_does_not_import_lightning():
+    code = "import sys, upright; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_prior_training_learns_poses_without_labels_and_without_the_predictor(data):
+    robust = adapted()
+    robust.model.train()
+    robust.model.norm.eval()
+    robust.model.layer.weight.requires_grad_(False)
+    before = state(robust.model)
+    result = quick(robust, data[0], epochs=8, val_data=shapes(128, seed=1)[0])
+    assert same(before, state(robust.model))
+    assert (robust.model.training, robust.model.norm.training) == (True, False)
+    assert not robust.model.layer.weight.requires_grad
+    assert robust.model.layer.bias.requires_grad
+    assert not robust.canonicalizer.training
+    assert result.history[-1]["val_identity_rate"] > 0.85 > result.history[0]["val_identity_rate"]
+    assert result.images_per_second > 0
+    x = shapes(100, seed=2)[0]
+    for turns in range(4):  # the pose follows the picture: the rate above is no tie
+        index = robust.pose(torch.rot90(x, turns, (2, 3))).element.value
+        assert (index == turns).float().mean() > 0.85
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_every_setup_trains_its_part_and_only_that(data, setup):
+    robust = adapted(Classifier)
+    poses, model = state(robust.canonicalizer.network), state(robust.model)
+    result = quick(robust, data, setup=setup, predictor_augment=CropAndFlip(padding=1, flip=False))
+    assert same(poses, state(robust.canonicalizer.network)) == (setup in ("augment", "vanilla"))
+    assert same(model, state(robust.model)) == (setup == "prior")
+    row = result.history[-1]
+    assert ("accuracy" in row) == (setup != "prior")
+    assert ("identity_rate" in row) == (setup in ("prior", "joint", "joint_no_prior"))
+    assert len(result.history) == 2
+    assert all(np.isfinite(value) for value in row.values())
+    assert (result.temperature is not None) == (setup in ("prior", "joint"))
+
+
+def test_set_ups_differ_in_what_they_give_on_turned_pictures(data):
+    x, y = shapes(200, seed=3)
+    upright_, turned = {}, {}
+    for setup in ("joint", "vanilla", "augment"):
+        robust = adapted(Classifier)
+        quick(robust, data, setup=setup, epochs=10, predictor_learning_rate=1e-2)
+        call = (robust if setup == "joint" else robust.model).eval()
+        upright_[setup], turned[setup] = (
+            (call(pictures).argmax(1) == y).float().mean().item()
+            for pictures in (x, torch.rot90(x, 1, (2, 3)))
+        )
+    assert upright_["vanilla"] > 0.9
+    assert turned["vanilla"] < 0.5
+    assert turned["augment"] > 0.6
+    assert turned["joint"] == upright_["joint"] > 0.75
+
+
+def test_no_prior_gives_the_canonicalizer_gradients_of_the_task_alone(data):
+    robust = adapted(Classifier)
+    robust.model.dropout.p = 0.0
+    module = CanonicalizationModule(robust, setup="joint_no_prior", augment=False)
+    loss = module.train()._metrics(*data, torch.Generator())["loss"]
+    assert torch.allclose(loss, module._metrics(*data, torch.Generator())["task_loss"])
+    loss.backward()
+    assert robust.canonicalizer.network.network.layers[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("estimator", ["gumbel", "soft", "score_function"])
+def test_other_estimators(data, estimator):
+    robust = adapted(Classifier, estimator=estimator)
+    before = state(robust.canonicalizer.network)
+    quick(robust, data, setup="joint_no_prior", epochs=1)
+    assert not same(before, state(robust.canonicalizer.network))
+
+
+def test_score_function_gradient_is_added_to_the_task(data):
+    robust = adapted(Classifier, estimator="score_function")
+    module = CanonicalizationModule(robust, setup="joint_no_prior", augment=False).train()
+    module._metrics(*data, torch.Generator())["loss"].backward()
+    assert robust.canonicalizer.network.network.layers[0].weight.grad.abs().sum() > 0
+
+
+def test_orthogonality_and_consistency_are_added(data):
+    torch.manual_seed(0)
+    options = {"vector": 8, "widths": (4, 8), "strides": (1, 2)}
+    c = upright.canonicalizer("C8", size=12, channels=1, options=options)
+    result = upright.fit(
+        c, data[0], epochs=1, progress=False, orthogonality_weight=1.0, consistency_weight=1.0
+    )
+    assert result.history[-1]["orthogonality_loss"] > 0
+    assert result.history[-1]["consistency_loss"] > 0
+    total = sum(result.history[-1][name] for name in ("prior_loss", "orthogonality_loss", "consistency_loss"))
+    assert abs(total - result.history[-1]["loss"]) < 1e-3
+    with pytest.raises(ValueError, match="orthogonality_weight needs a network that gives vectors"):
+        quick(adapted(), data[0], orthogonality_weight=1.0)
+
+
+def test_consistency_expects_the_posterior_to_move_with_the_picture(data):
+    robust = adapted(group="C8")
+    module = CanonicalizationModule(robust, augment=False, consistency_weight=1.0)
+    x = shapes(64)[0]
+    pose = robust.canonicalizer(x)
+    loss = module._consistency(pose, x, torch.Generator().manual_seed(0))
+    shuffled = upright.Pose(pose.element, pose.log_probs[torch.randperm(64)].roll(3, 1))
+    assert loss < module._consistency(shuffled, x, torch.Generator().manual_seed(0))
+
+
+def test_ties_are_no_identity():
+    group = upright.Cyclic(4)
+    tied = upright.Pose(group.identity(3), torch.full((3, 4), 0.25).log())
+    clear = upright.Pose(group.identity(1), torch.tensor([[0.7, 0.1, 0.1, 0.1]]).log())
+    assert {k: float(v) for k, v in identity_metrics(tied).items()} == {"identity_rate": 0.0, "ties": 1.0}
+    assert {k: float(v) for k, v in identity_metrics(clear).items()} == {"identity_rate": 1.0, "ties": 0.0}
+
+
+def test_priors(data):
+    robust = adapted()
+    result = quick(robust, data[0], epochs=6, prior=upright.CategoricalPrior([0, 1, 0, 0]))
+    assert result.temperature is None  # calibration measures against the identity
+    assert (robust.pose(data[0]).element.value == 1).float().mean() > 0.7
+
+
+# Seeds, checkpoints, resuming
+
+
+class StopAfter(L.Callback):
+    def __init__(self, epochs, error=KeyboardInterrupt):
+        self.epochs, self.error = epochs, error
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epochs:
+            raise self.error
+
+
+@pytest.mark.parametrize("setup", ["prior", "joint"])
+def test_resumed_training_equals_uninterrupted_training(data, tmp_path, setup):
+    options = {"setup": setup, "epochs": 4, "average": 0.9, "patience": 4, "val_data": shapes(64, seed=1)}
+    whole = adapted(Classifier)
+    expected = quick(whole, data, **options)
+    parted = adapted(Classifier, seed=0)
+    with pytest.raises(KeyboardInterrupt, match="the last checkpoint is kept"):
+        quick(parted, data, **options, output=tmp_path, callbacks=[StopAfter(2)])
+    assert json.loads((tmp_path / "history.json").read_text())[-1]["epoch"] == 2
+    again = adapted(Classifier, seed=7)  # other weights: all must come from the checkpoint
+    if setup == "prior":
+        again.model.load_state_dict(whole.model.state_dict())
+    torch.rand(10)
+    result = quick(again, data, **options, output=tmp_path, resume=True)
+    assert same(state(whole), state(again))
+    assert result.history == expected.history
+    assert result.temperature == expected.temperature
+
+
+def test_seeds_decide_and_the_callers_state_is_kept(data):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = torch.rand(1), np.random.rand()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    results = [adapted() for _ in range(3)]
+    torch.manual_seed(5)
+    for robust, seed in zip(results, (1, 1, 2), strict=True):
+        quick(robust, data[0], epochs=1, seed=seed)
+    assert (torch.rand(1), np.random.rand()) == expected
+    assert "PL_GLOBAL_SEED" not in os.environ
+    one, two, three = map(state, results)
+    assert same(one, two)
+    assert not same(one, three)
+
+
+def test_checkpoints_hold_only_what_is_trained(data, tmp_path):
+    result = quick(adapted(Classifier), data[0], epochs=1, output=tmp_path)
+    assert result.checkpoint == tmp_path / "last.ckpt"
+    keys = torch.load(result.checkpoint, weights_only=True)["state_dict"]
+    assert all(key.startswith("canonicalizer.") for key in keys)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["history.json", "last.ckpt"]
+    with pytest.raises(ValueError, match=r"the checkpoint must be one of .*'setup': 'joint'"):
+        quick(adapted(Classifier), data, setup="joint", resume=result.checkpoint)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        quick(adapted(), data[0], resume=tmp_path / "absent.ckpt")
+    (tmp_path / "last.ckpt").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+        quick(adapted(), data[0], resume=tmp_path)
+    with pytest.raises(ValueError, match="resume=True needs output"):
+        quick(adapted(), data[0], resume=True)
+
+
+def test_failed_writing_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    from upright.training.callbacks import AtomicCheckpoints
+
+    AtomicCheckpoints().save_checkpoint({"a": torch.ones(2)}, tmp_path / "last.ckpt")
+
+    def fail(value, file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        AtomicCheckpoints().save_checkpoint({"a": torch.zeros(2)}, tmp_path / "last.ckpt")
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.equal(AtomicCheckpoints().load_checkpoint(tmp_path / "last.ckpt")["a"], torch.ones(2))
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(data, tmp_path):
+    robust, calls = adapted(), []
+
+    def poison(x, generator):
+        calls.append(1)
+        return x * (float("nan") if len(calls) > 20 else 1.0)  # sixteen steps an epoch: in the second
+
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 20; lower learning_rate"):
+        quick(robust, data[0], augment=poison, output=tmp_path, epochs=3, calibrate=False)
+    weights = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert weights["epoch"] == 0
+    assert all(bool(torch.isfinite(t).all()) for t in weights["state_dict"].values())
+    assert all(bool(torch.isfinite(p).all()) for p in robust.canonicalizer.parameters())
+    assert not robust.canonicalizer.training
+
+
+def test_early_stopping_keeps_the_best_weights(data):
+    robust = adapted()
+    validation = shapes(64, seed=1)[0]
+    options = {"learning_rate": 0.1, "schedule": "constant", "calibrate": False}
+    result = quick(robust, data[0], epochs=30, patience=1, val_data=validation, **options)
+    rows = result.history
+    assert len(rows) < 30
+    best = min(rows, key=lambda row: row["val_loss"])
+    assert best is not rows[-1]
+    log_probs = robust.pose(validation).log_probs
+    assert -log_probs[:, 0].mean().item() == pytest.approx(best["val_prior_loss"], abs=2e-3)
+    with pytest.raises(ValueError, match="patience=1 needs val_data"):
+        quick(adapted(), data[0], patience=1)
+
+
+def test_average_is_what_remains_and_what_validation_sees(data):
+    robust, validation = adapted(), shapes(64, seed=1)[0]
+    plain = adapted()
+    result = quick(robust, data[0], average=0.99, val_data=validation, calibrate=False)
+    quick(plain, data[0], val_data=validation, calibrate=False)
+    assert not same(state(robust), state(plain))
+    rate = -robust.pose(validation).log_probs[:, 0].mean().item()
+    assert rate == pytest.approx(result.history[-1]["val_prior_loss"], abs=1e-3)
+    with pytest.raises(ValueError, match=r"average must lie in \(0, 1\)"):
+        quick(adapted(), data[0], average=2.0)
+
+
+def test_calibration_uses_pictures_that_are_not_trained_on(data):
+    seen = []
+
+    def watch(x, generator):
+        seen.append(x)
+        return x
+
+    result = quick(adapted(), data[0], epochs=1, augment=watch, batch_size=8)
+    assert result.temperature > 0
+    distinct = torch.cat(seen).flatten(1).unique(dim=0)
+    assert len(distinct) == 512 - 32
+    robust = adapted()
+    robust.canonicalizer.temperature.fill_(1.0)
+    assert quick(robust, data[0], epochs=1, calibrate=False).temperature is None
+    assert robust.canonicalizer.temperature == 1
+
+
+# Precision, processes, data
+
+
+def test_mixed_precision_scores_in_float32(data):
+    robust = adapted(network="orbit", options={"widths": (8, 16), "strides": (1, 2)})
+    result = quick(robust, data[0], precision="bf16-mixed", epochs=6)
+    assert {p.dtype for p in robust.parameters()} == {torch.float32}
+    assert result.history[-1]["ties"] == 0
+    turned = torch.rot90(data[0], 1, (2, 3))
+    index = robust.pose(turned).element.value
+    assert (index == 1).float().mean() > 0.9
+
+
+def test_weights_leave_training_contiguous(data):
+    robust = adapted(network="orbit", options={"widths": (8, 16), "strides": (1, 2)})
+    quick(robust, data[0], epochs=1)
+    assert all(p.is_contiguous() for p in robust.canonicalizer.state_dict().values())
+    assert all(p.grad is None for p in robust.canonicalizer.parameters())
+
+
+TWO_PROCESSES = """
+import sys, torch, upright
+from training_nets import adapted, shapes
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    robust = adapted()
+    result = upright.fit(robust, shapes(128)[0], epochs=2, batch_size=16, devices=2, strategy=sys.argv[1],
+                         accelerator="cpu", augment=False, progress=False, seed=3, calibrate=False)
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        loss = result.history[-1]["prior_loss"]
+        torch.save((robust.canonicalizer.state_dict(), loss), sys.argv[2] + "/weights.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_two_processes_train_as_one(tmp_path, strategy):
+    (tmp_path / "script.py").write_text(TWO_PROCESSES)
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(tmp_path / "script.py"), strategy, str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights, loss = torch.load(tmp_path / "weights.pt")
+    robust = adapted()
+    alone = upright.fit(robust, shapes(128)[0], epochs=2, batch_size=32, accelerator="cpu", augment=False,
+                        progress=False, seed=3, calibrate=False)  # fmt: skip
+    assert same(state(robust.canonicalizer), weights, tolerance=1e-4)
+    assert loss == pytest.approx(alone.history[-1]["prior_loss"], abs=1e-3)
+
+
+def test_any_data_is_taken(data, tmp_path):
+    x, y = data
+    for source in (x, TensorDataset(x, y), DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)):
+        assert quick(adapted(), source, epochs=1).history[-1]["loss"] > 0
+    from PIL import Image
+
+    for i in range(40):  # photos of many shapes, larger than what the canonicalizer sees
+        width = 40 + i
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (70, width, 3), np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
+    c = upright.canonicalizer("C4", size=16, options={"widths": (4, 8), "strides": (2, 2)})
+    result = upright.fit(c, tmp_path, epochs=1, batch_size=16, progress=False)
+    assert result.history[-1]["step"] == 2
+
+
+def test_uint8_pictures_and_max_steps(data):
+    result = quick(adapted(), (data[0] * 255).clamp(0, 255).to(torch.uint8), max_steps=3)
+    assert result.history[-1]["step"] == 3
+
+
+# Errors
+
+
+def test_errors_say_what_to_do(data):
+    with pytest.raises(ValueError, match="setup='joint' needs labels, got pictures without any"):
+        quick(adapted(Classifier), data[0], setup="joint")
+    with pytest.raises(ValueError, match=r"setup must be one of 'prior'.*got 'both'"):
+        quick(adapted(), data[0], setup="both")
+    with pytest.raises(TypeError, match="setup='vanilla' trains the predictor, which must be a torch module"):
+        quick(adapted(lambda x: x), data, setup="vanilla")
+    with pytest.raises(ValueError, match="has nothing to train"):
+        quick(upright.adapt(Classifier(), "C4", canonicalizer="identity"), data[0])
+    with pytest.raises(ValueError, match="epochs must be positive"):
+        quick(adapted(), data[0], epochs=0)
+    with pytest.raises(ValueError, match="optimizer must be one of"):
+        quick(adapted(), data[0], optimizer="lion")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        quick(adapted(), "/nowhere/at/all")
+
+
+def test_failure_restores_the_interrupt_handler_and_modes(data):
+    import signal
+
+    handler, robust = signal.getsignal(signal.SIGINT), adapted()
+    with pytest.raises(KeyboardInterrupt):
+        quick(robust, data[0], callbacks=[StopAfter(0)])
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not robust.canonicalizer.training
+    with pytest.raises(RuntimeError, match="from outside"):
+        quick(robust, data[0], callbacks=[StopAfter(0, RuntimeError("from outside"))])
