@@ -118,17 +118,14 @@ def _check_pixels(g: Element, size: Size, act: Act) -> None:
 
 def _check_spots(g: Element, act: Act) -> None:
     """Move smooth spots by any element: their centre of mass must follow."""
-    for size in ((48, 48), (47, 47)):
-        for x, y in ((30.0, 21.0), (17.5, 28.5)):
-            centre = torch.tensor([x, y], dtype=torch.float64)
-            expected, _ = _expected(g, centre, size)
-            for kind, marks in MARKS.items():
-                for mark in marks:
-                    found = mark.find(act(g, mark.make(centre, size, g.group, 2.5)))
-                    law = (
-                        f"{kind.__name__}: a spot at {x, y} of {size[0]}×{size[1]} goes where the matrix says"
-                    )
-                    require(law, errors(found, expected.expand_as(found)), mark.slack, on=repr(g))
+    for side, x, y in ((48, 30.0, 21.0), (47, 17.5, 28.5)):
+        centre = torch.tensor([x, y], dtype=torch.float64)
+        expected, _ = _expected(g, centre, (side, side))
+        for kind, marks in MARKS.items():
+            for mark in marks:
+                found = mark.find(act(g, mark.make(centre, (side, side), g.group, 2.5)))
+                law = f"{kind.__name__}: a spot at {x, y} of {side}×{side} goes where the matrix says"
+                require(law, errors(found, expected.expand_as(found)), mark.slack, on=repr(g))
 
 
 def _check_shapes(g: Element, size: Size, act: Act) -> None:
