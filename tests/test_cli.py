@@ -100,7 +100,8 @@ def test_predict(work, capsys):
     assert main(["predict", "saved", "photos", "--trust-code", "--json", "out.json", "--csv", "out.csv"]) == 0
     out, err = lines(capsys)
     assert err == []
-    assert "photos/1.png" in out.replace("\n", "")
+    assert re.search(r"picture in photos +prediction", out)
+    assert re.search(r"1.png +sky +[01.9]*\d.\d% +90° +\d", out)
     rows = json.loads(Path("out.json").read_text())["predictions"]
     assert [row["degrees"] for row in rows] == [0, 90, 180, 270]
     assert {row["prediction"] for row in rows} == {"sky"}
@@ -113,6 +114,14 @@ def test_predict_to_the_terminal(work, capsys):
     assert main(["predict", "saved", "photos/1.png", "--trust-code", "--json", "-"]) == 0
     out, _ = lines(capsys)
     assert json.loads(out)["predictions"][0]["degrees"] == 90
+
+
+def test_pictures_from_everywhere(work, capsys):
+    given = ["photos/0.png", str(work / "photos" / "1.png"), "classes/sky"]
+    assert main(["predict", "saved", *given, "--trust-code"]) == 0
+    assert str(work / "photos" / "1.png") in lines(capsys)[0].replace("\n", "")
+    assert main(["predict", "saved", "photos/0.png", "classes/sky/0.png", "--trust-code"]) == 0
+    assert "classes/sky/0.png" in lines(capsys)[0]
 
 
 def test_save_upright(work, capsys):
@@ -202,7 +211,7 @@ def test_adapt_trains_and_saves(work, capsys):
     manifest = hub.read_manifest("robust")
     assert (manifest.group, manifest.canonicalizer["size"]) == ("C4", 16)
     assert (manifest.adapter["mode"], manifest.adapter["top_k"]) == ("top_k", 2)
-    assert "Trained on 6 pictures of `classes` for 1 epochs" in Path("robust/README.md").read_text()
+    assert "Trained on 6 pictures of `classes` for 1 epoch in" in Path("robust/README.md").read_text()
     assert (work / "runs").is_dir()
     assert main(["predict", "robust", "photos", "--trust-code"]) == 0
     assert main(["info", "robust"]) == 0
@@ -231,6 +240,7 @@ def test_info(capsys):
     out, err = lines(capsys)
     assert upright.__version__ in out
     assert "group_cnn" in out
+    assert "extra [hf]" in out
     assert err == []
 
 

@@ -17,6 +17,7 @@ from .sources import (
     positive,
     report_skipped,
 )
+from .terminal import plural
 
 if TYPE_CHECKING:
     from ..adapter import Adapted
@@ -60,8 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Adapt, train if asked to, save."""
-    from rich.console import Console
-
     from .. import hub
 
     if args.output is None:
@@ -87,16 +86,11 @@ def run(args: argparse.Namespace) -> int:
         robust, note = _trained(args, loaded)
     saved = hub.save(robust, args.output, args.model, note, dtype="float16" if args.half else "float32")
     size = sum(f.stat().st_size for f in saved.iterdir() if f.is_file())
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        f"[bold]{args.model}[/bold] is now equivariant to {robust.group}: {saved} ({size / 1024:.0f} KiB)"
-    )
+    print(f"{args.model} is now equivariant to {robust.group}: {saved} ({size / 1024:.0f} KiB)")
     if note:
-        console.print(note.splitlines()[-1])
+        print(note.splitlines()[-1])
     code = " --trust-code" if ":" in args.model else ""
-    console.print(
-        f"next: upright evaluate {saved} --data DATA{code}, or upright predict {saved} PICTURES{code}"
-    )
+    print(f"next: upright evaluate {saved} --data DATA{code}, or upright predict {saved} PICTURES{code}")
     return 0
 
 
@@ -134,14 +128,11 @@ def _trained(args: argparse.Namespace, loaded: LoadedModel) -> tuple[Adapted, st
     report_skipped([*data.skipped, *(validation.skipped if validation is not None else [])])
     last = result.history[-1] if result.history else {}
     rate = last.get("val_identity_rate", last.get("identity_rate"))
-    measured = (
-        ""
-        if rate is None
-        else f"; {rate:.1%} of the {'validation' if args.val else 'training'} pictures upright"
-    )
+    seen = "validation" if args.val else "training"
+    measured = "" if rate is None else f"; {rate:.1%} of the {seen} pictures are left upright"
     return robust, (
-        f"## Training\n\nTrained on {len(data)} pictures of `{args.train}` for {len(result.history)} epochs "
-        f"in {result.seconds:.0f} s{measured}."
+        f"## Training\n\nTrained on {plural(len(data), 'picture')} of `{args.train}` for "
+        f"{plural(len(result.history), 'epoch')} in {result.seconds:.0f} s{measured}."
     )
 
 

@@ -16,6 +16,7 @@ from .sources import (
     open_source,
     report_skipped,
 )
+from .terminal import console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    from rich.console import Console
-
     from ..evaluation import evaluate
 
     if args.data is None:
@@ -68,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
         overhead=not args.no_overhead,
         classes=classes,
         border=args.border,
-        progress=args.json != "-" and Console().is_terminal,
+        progress=args.json != "-" and console().is_terminal,
     )
     if args.json == "-":
         print(report.to_json())
     else:
-        Console().print(report.table())
+        console().print(report.table())
         if args.json is not None:
             print(f"report: {report.save(args.json)}")
     if args.figures is not None:

@@ -7,6 +7,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from .terminal import console
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
@@ -15,17 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
     if args.saved is None:
-        _installation(console)
+        _installation(console())
     else:
-        _folder(console, args.saved)
+        _folder(console(), args.saved)
     return 0
 
 
-def _installation(console: Any) -> None:
+def _installation(out: Any) -> None:
     import torch
 
     from .. import hub
@@ -42,17 +41,17 @@ def _installation(console: Any) -> None:
     for extra, package in (("hf", "transformers"), ("demo", "efficientnet_lite_pytorch")):
         there = importlib.util.find_spec(package) is not None
         table.add_row(
-            f"extra [{extra}]", "installed" if there else f"missing: pip install 'upright[{extra}]'", style=""
+            f"extra [{extra}]", "installed" if there else f"missing: pip install 'upright[{extra}]'"
         )
-    console.print(table)
+    out.print(table)
     for name in hub.READY_MADE.values():
-        console.print()
-        _folder(console, name)
+        out.print()
+        _folder(out, name)
     if not hub.READY_MADE:
-        console.print("no ready-made canonicalizers in this installation")
+        out.print("no ready-made canonicalizers in this installation")
 
 
-def _folder(console: Any, saved: str) -> None:
+def _folder(out: Any, saved: str) -> None:
     from rich.markdown import Markdown
 
     from .. import hub
@@ -75,18 +74,18 @@ def _folder(console: Any, saved: str) -> None:
     model = manifest.model or {}
     table.add_row("model", str(model.get("reference") or model.get("class") or "any"))
     table.add_row("written by", f"upright {manifest.library_version}, schema {manifest.schema_version}")
-    console.print(table)
+    out.print(table)
     card = _card(path / hub.CARD)
     if card:
-        console.print(Markdown(card))
+        out.print(Markdown(card))
 
 
 def _card(path: Path) -> str:
-    """Return what follows the code block of the generated card."""
+    """Return what was added to the generated card: all that follows its code block."""
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8")
-    return text.rpartition("\n```\n")[2].strip()
+    return text.partition("\n```\n")[2].strip()
 
 
 def _is_plain(config: dict[str, Any] | None) -> bool:

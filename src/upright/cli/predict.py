@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from .sources import (
     open_source,
     report_skipped,
 )
+from .terminal import console
 
 
 @dataclass(frozen=True)
@@ -238,18 +240,26 @@ def _write(
 
 
 def _print(rows: list[Prediction], reflections: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    folder = _common_folder([Path(row.path).parent for row in rows])
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("picture", "prediction"):
+    for name in (f"picture in {folder}" if folder else "picture", "prediction"):
         table.add_column(name, overflow="fold")
     for name in ("confidence", "lies at", "pose confidence"):
         table.add_column(name, justify="right")
     for row in rows:
         pose = f"{'mirrored, ' if row.reflected else ''}{row.degrees:g}°"
-        table.add_row(row.path, row.prediction, f"{row.confidence:.1%}", pose, f"{row.pose_confidence:.1%}")
-    Console(highlight=False).print(table)
+        path = os.path.relpath(row.path, folder) if folder else row.path
+        table.add_row(path, row.prediction, f"{row.confidence:.1%}", pose, f"{row.pose_confidence:.1%}")
+    console().print(table)
+
+
+def _common_folder(parents: list[Path]) -> str:
+    """Return the folder that several pictures share, to be shown once; empty if there is none."""
+    if len(parents) < 2 or len({parent.is_absolute() for parent in parents}) > 1:
+        return ""
+    return os.path.commonpath(parents)
 
 
 def uprighted(picture: Any, degrees: float, reflected: bool) -> Any:
