@@ -32,6 +32,8 @@ class Result:
 
     def output(self) -> Any:
         """Return the results in the structure of the model's own output."""
+        if isinstance(self.template, list):  # one entry a picture, moved already
+            return self.template
         kinds = iter(self.kinds)
         return map_output(self.spec, self.template, lambda spec, data: next(kinds).data)
 
