@@ -7,13 +7,13 @@ import upright
 
 
 class Plain(nn.Module):
-    """Scores pictures. Without batch statistics and a constant (its gradient is rounding): processes agree."""
+    """Scores pictures, without batch statistics and without a constant, whose gradient is rounding only."""
 
     def __init__(self, group=None, *, channels=1):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, 12, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(12, 16, 3, padding=1),
-            nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 1, bias=False),
+            nn.Conv2d(channels, 12, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
+            nn.Conv2d(12, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 1, bias=False),
         )  # fmt: skip
 
     def forward(self, x):

@@ -287,18 +287,25 @@ def _training_mode(module: nn.Module, channels_last: bool) -> Iterator[None]:
     device, gradients = first.device, {p: p.requires_grad for p in module.parameters()}
     module.train()
     if channels_last:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _lay_out(module, torch.channels_last)
     try:
         yield
     finally:
         module.to(device)
         if channels_last:
-            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            _lay_out(module, torch.contiguous_format)
         for part, mode in modes.items():
             part.training = mode
         for parameter, needed in gradients.items():
             parameter.requires_grad_(needed)
             parameter.grad = None
+
+
+def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Change the memory format of the filters of two-dimensional convolutions."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)
 
 
 @contextmanager
