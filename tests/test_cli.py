@@ -16,6 +16,7 @@ import upright
 from upright import hub
 from upright.cli import main
 from upright.cli.app import VERBS
+from upright.cli.errors import UserError
 from upright.cli.evaluate import matched
 from upright.cli.predict import uprighted
 
@@ -119,7 +120,7 @@ def test_predict_to_the_terminal(work, capsys):
 def test_pictures_from_everywhere(work, capsys):
     given = ["photos/0.png", str(work / "photos" / "1.png"), "classes/sky"]
     assert main(["predict", "saved", *given, "--trust-code"]) == 0
-    assert str(work / "photos" / "1.png") in lines(capsys)[0].replace("\n", "")
+    assert "classes/sky/2.png" in lines(capsys)[0]
     assert main(["predict", "saved", "photos/0.png", "classes/sky/0.png", "--trust-code"]) == 0
     assert "classes/sky/0.png" in lines(capsys)[0]
 
@@ -233,6 +234,31 @@ def test_adapt_without_training_uses_a_saved_canonicalizer(work, capsys):
     )
     assert main(["predict", "robust", "photos", "--model", "my_code:bare", "--size", "16"]) == 0
     assert main(["predict", "photos", "--model", "my_code:make", "--canonicalizer", "plain"]) == 0
+
+
+def test_ready_made_canonicalizers(work, capsys, monkeypatch):
+    hub.save(
+        upright.canonicalizer("C4", size=16),
+        "weights/photo-c4",
+        card="## Measured\n\n```\ncode\n```\n\nWell.",
+    )
+    monkeypatch.setattr(hub, "READY_MADE", {"C4": "photo-c4"})
+    monkeypatch.setattr(hub, "_packaged", lambda name: work / "weights" / name)
+    assert main(["adapt", "--model", "my_code:make", "-o", "robust", "--cover", "0.9"]) == 0
+    assert hub.read_manifest("robust").adapter["mode"] == "top_k"
+    assert main(["predict", "--model", "my_code:make", "photos"]) == 0
+    assert main(["predict", "photo-c4", "photos", "--model", "my_code:make"]) == 0
+    capsys.readouterr()
+    for command in (["info"], ["info", "photo-c4"]):
+        assert main(command) == 0
+        out = lines(capsys)[0]
+        assert "photo-c4" in out
+        assert "Measured" in out
+        assert "Well." in out
+    assert main(["predict", "photo-c4", "photos"]) == 2
+    assert lines(capsys)[1] == [
+        "upright: error: photo-c4 does not say which model it belongs to; give --model"
+    ]
 
 
 def test_info(capsys):
@@ -408,6 +434,12 @@ def test_labels_are_matched_by_name():
     assert matched([0, 1], ["3", "0"], model) == [3, 0]
     assert matched([2, 0], ["a", "b", "c", "d"], model) == [2, 0]
     assert matched([5], [], model) == [5]
+    assert matched([0, 1], ["dog", "cat"], ("cat, house cat", "dog, hound")) == [1, 0]
+    assert matched([2, 3], ["tench", "great white shark", "crane", "crane"], model) == [2, 3]
+    with pytest.raises(
+        UserError, match="class 'owl' is none of the model's 4 classes; name the class folders"
+    ):
+        matched([0], ["owl", "tench"], model)
 
 
 def test_as_a_program(work):

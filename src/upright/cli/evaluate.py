@@ -106,9 +106,13 @@ def matched(labels: list[int], own: list[str], model: tuple[str, ...]) -> list[i
     Raises:
         UserError: If the data names classes that the model does not have.
     """
-    if not own or not model or len(own) == len(model):
+    if not own or not model or [_plain(name) for name in own] == [_plain(name) for name in model]:
         return labels
     numbers = {_plain(name): i for i, name in reversed(list(enumerate(model)))}
+    if len({_plain(name) for name in own} & set(numbers)) == len(own):
+        return [numbers[_plain(own[label])] for label in labels]
+    if len(own) == len(model):
+        return labels
     if all(name.isdigit() and int(name) < len(model) for name in own):  # folders named by class number
         return [int(own[label]) for label in labels]
     missing = [name for name in own if _plain(name) not in numbers]
@@ -122,7 +126,8 @@ def matched(labels: list[int], own: list[str], model: tuple[str, ...]) -> list[i
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", " ").replace("-", " ")
+    """Return a class name for comparison: the first of its synonyms."""
+    return name.partition(",")[0].strip().lower().replace("_", " ").replace("-", " ")
 
 
 def _draw(args: argparse.Namespace, source: Any, data: Any, report: Any, classes: Any) -> list[Path]:
