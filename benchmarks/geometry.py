@@ -2,9 +2,9 @@
 
     python -m benchmarks.geometry
 
-Competitors for quarter turns and flips: ``torch.stack`` of ``torch.rot90`` per picture; one gather by a prepared index; per
-element of the group one masked ``torch.rot90``. For 45 degrees: ``affine_grid`` and ``grid_sample``. The floor is one read
-and one write of the batch, measured as ``x.clone()``.
+Competitors for quarter turns and flips: ``torch.stack`` of ``torch.rot90`` per picture; one gather by a
+prepared index; per element of the group one masked ``torch.rot90``. For 45 degrees: ``affine_grid`` and
+``grid_sample``. The floor is one read and one write of the batch, measured as ``x.clone()``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ BATCHES = ((32, 3, 32), (8, 3, 224), (1, 3, 1024))
 
 def rot90_each(x: Tensor, moves: list[tuple[int, bool]]) -> Tensor:
     return torch.stack(
-        [torch.rot90(p.flip(-1) if flip else p, turn, (-2, -1)) for p, (turn, flip) in zip(x, moves)]
+        [
+            torch.rot90(p.flip(-1) if flip else p, turn, (-2, -1))
+            for p, (turn, flip) in zip(x, moves, strict=True)
+        ]
     )
 
 

@@ -77,12 +77,12 @@ def cifar_resnet(depth: int = 20, *, outputs: int | None = 10) -> CifarResNet:
     return model.eval()
 
 
-def warm_scorer(group: Any, *, channels: int = 3, depth: int = 56, offset_degrees: float = 0.0) -> nn.Module:
-    """Orbit scorer whose network starts from the trunk of a published CIFAR-10 network (no labels are used)."""
+def warm_scorer(group: Any, *, channels: int = 3, depth: int = 56, blur: float = 0.0) -> nn.Module:
+    """Orbit scorer whose network starts from the trunk of a published CIFAR-10 network."""
     from upright.nets import OrbitScorer
 
     trunk = cifar_resnet(depth, outputs=1)
-    return OrbitScorer(trunk, group, offset_degrees=offset_degrees)
+    return OrbitScorer(trunk, group, blur=blur)
 
 
 def vision_transformer() -> nn.Module:

@@ -20,7 +20,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "uprigh
 def pictures(
     name: str, split: str, *, size: int | None = None, limit: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return uint8 pictures ``(N, 3, s, s)`` and labels of a square data set, resized to ``size`` if given."""
+    """Return uint8 pictures ``(N, 3, s, s)`` and labels of a square data set, at ``size`` if given."""
     cached = CACHE / f"{name}-{split}-{size or 'as-is'}.pt"
     if not cached.exists():
         source = DATA / name / f"{split}.parquet"

@@ -1,4 +1,4 @@
-"""What every benchmark shares: options, paired timing, and a result file that says where a figure comes from."""
+"""What benchmarks share: options, paired timing, and result files that say where a figure comes from."""
 
 from __future__ import annotations
 

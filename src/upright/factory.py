@@ -62,11 +62,12 @@ def _orbit(
     *,
     channels: int = 3,
     offset_degrees: float = 0.0,
+    blur: float = 0.0,
     vector: int | None = None,
     **options: Any,
 ) -> nn.Module:
     backbone = ResidualBackbone(channels=channels, outputs=vector or 1, **options)
-    return OrbitScorer(backbone, group, vector=vector, offset_degrees=offset_degrees)
+    return OrbitScorer(backbone, group, vector=vector, offset_degrees=offset_degrees, blur=blur)
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"orbit": _orbit, "group_cnn": GroupCNN, "polar": PolarNet}

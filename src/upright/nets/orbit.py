@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..actions.grid import move_grid, resample
@@ -24,6 +25,7 @@ class OrbitScorer(nn.Module):
         vector: D, if the network returns vectors.
         offset_degrees: Turn all copies by this angle more. With ``180 / n`` every copy of a C_n orbit, ``n``
             a multiple of 4, is resampled alike, so that no blur tells them apart.
+        blur: Standard deviation in pixels of a Gaussian blur before turning, which drowns that of resampling.
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489 (optimised canonicalization); Panigrahi and Mondal 2024,
@@ -37,6 +39,7 @@ class OrbitScorer(nn.Module):
         *,
         vector: int | None = None,
         offset_degrees: float = 0.0,
+        blur: float = 0.0,
     ) -> None:
         super().__init__()
         parsed = parse_group(group)
@@ -44,7 +47,7 @@ class OrbitScorer(nn.Module):
             raise TypeError(f"group must be a finite planar group, got {parsed}")
         self.network = network
         self.group = parsed
-        self.offset_degrees = offset_degrees
+        self.offset_degrees, self.blur = offset_degrees, blur
         self.is_exact_on_grid = parsed.is_exact_on_grid and offset_degrees == 0
         self.reference = nn.Parameter(torch.randn(vector) / vector**0.5) if vector else None
 
@@ -57,7 +60,9 @@ class OrbitScorer(nn.Module):
         Returns:
             Scores ``(B, |G|)``; with vectors, a pair of scores and vectors ``(B, |G|, D)``.
         """
-        out: Tensor = self.network(turned_copies(x, self.group, self.offset_degrees).flatten(0, 1))
+        with torch.autocast(x.device.type, enabled=False):  # copies must not differ by rounding
+            copies = turned_copies(blurred(x, self.blur) if self.blur else x, self.group, self.offset_degrees)
+        out: Tensor = self.network(copies.flatten(0, 1))
         if self.reference is None:
             if out.numel() != out.shape[0]:
                 raise ValueError(
@@ -93,6 +98,18 @@ def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0
     else:
         copies = [move_grid(g.expand(batch), x, border="reflect") for g in inverses]
     return torch.stack(copies) * disc(x.shape[-1], x)
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """Return pictures ``(B, C, s, s)`` blurred by a Gaussian, the border mirrored."""
+    reach = min(math.ceil(3 * sigma), x.shape[-1] - 1)
+    steps = torch.arange(-reach, reach + 1, device=x.device, dtype=torch.float64)
+    kernel = torch.exp(-((steps / sigma) ** 2) / 2)
+    kernel = (kernel / kernel.sum()).to(x.dtype).expand(x.shape[1], 1, 1, -1)
+    x = F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="reflect"), kernel, groups=x.shape[1])
+    return F.conv2d(
+        F.pad(x, (0, 0, reach, reach), mode="reflect"), kernel.transpose(-1, -2), groups=x.shape[1]
+    )
 
 
 def turned(x: Tensor, move: int) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -89,6 +90,8 @@ class History(L.Callback):  # type: ignore[misc]
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Add a row, and write the table."""
+        if hasattr(pl_module, "log_means"):
+            pl_module.log_means()
         metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
         rate = {f"learning_rate_{i}": g["lr"] for i, g in enumerate(trainer.optimizers[0].param_groups[:1])}
         self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **metrics,
@@ -97,6 +100,18 @@ class History(L.Callback):  # type: ignore[misc]
             partial = self.folder / f".history.json.{os.getpid()}"
             partial.write_text(json.dumps(self.rows, indent=1))
             partial.replace(self.folder / "history.json")
+
+
+class Bar(RichProgressBar):  # type: ignore[misc]
+    """Shows the running means of the metrics."""
+
+    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        """Return what is shown beside the bar."""
+        shown = ("loss", "identity_rate", "accuracy")
+        running = {name: f"{value:.3f}" for name, value in pl_module.means().items() if name in shown}
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return {**running, **metrics}
 
 
 class Averaging(L.Callback):  # type: ignore[misc]

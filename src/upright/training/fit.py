@@ -245,9 +245,8 @@ def _callbacks(
 
 def _trainer(*, folder: Path | None, callbacks: list[Any], progress: bool, **options: Any) -> Any:
     import lightning as L
-    from lightning.pytorch.callbacks import RichProgressBar
 
-    from .callbacks import AtomicCheckpoints
+    from .callbacks import AtomicCheckpoints, Bar
 
     defaults: dict[str, Any] = {
         "logger": False,
@@ -259,7 +258,7 @@ def _trainer(*, folder: Path | None, callbacks: list[Any], progress: bool, **opt
         "plugins": [AtomicCheckpoints()],
         "default_root_dir": folder or os.curdir,
     }
-    bar = [RichProgressBar()] if progress else []
+    bar = [Bar()] if progress else []
     return L.Trainer(callbacks=[*callbacks, *bar], **{**defaults, **options})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -18,7 +18,13 @@ from ..canonicalizers import Canonicalizer, DiscreteCanonicalizer, Pose
 from ..data import split_batch
 from ..groups.planar import FinitePlanarGroup
 from ..kinds import Border, Image
-from ..losses import consistency_loss, orthogonality_loss, prior_loss, score_function_loss
+from ..losses import (
+    consistency_loss,
+    moved_log_probs,
+    orthogonality_loss,
+    prior_loss,
+    score_function_loss,
+)
 from ..nets import thumbnail
 from ..priors import Prior
 from .augment import DestroyArtefacts
@@ -107,6 +113,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.predictor_learning_rate = predictor_learning_rate or learning_rate / 10
         self.weight_decay, self.warmup, self.border, self.seed = weight_decay, warmup, border, seed
+        self._sums: dict[str, Any] = {}
+        self._count = 0
 
     @property
     def robust(self) -> Adapted:
@@ -124,13 +132,35 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
                 f"the loss became {float(metrics['loss'].detach())} at step {self.global_step}; lower "
                 "learning_rate, check the pictures for infinite values, or resume from the last checkpoint"
             )
-        self._log_all(metrics, "", len(pictures))
+        self._count += len(pictures)
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + len(pictures) * value.detach()
         return metrics["loss"]
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the metrics of a batch that is not trained on."""
         pictures, labels = split_batch(batch)
-        self._log_all(self._metrics(pictures, labels, None), "val_", len(pictures))
+        for name, value in self._metrics(pictures, labels, None).items():
+            self.log(f"val_{name}", value, on_epoch=True, prog_bar=name == "loss", batch_size=len(pictures),
+                     sync_dist=True)  # fmt: skip
+
+    def on_train_epoch_start(self) -> None:
+        """Start new means."""
+        self._sums, self._count = {}, 0
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch, unless a callback asked for them already."""
+        self.log_means()
+
+    def means(self) -> dict[str, float]:
+        """Return the means of the metrics over the pictures of this epoch so far."""
+        return {name: float(total) / self._count for name, total in self._sums.items()}
+
+    def log_means(self) -> None:
+        """Log the means of the metrics over the pictures of this epoch (one call an epoch: logging is slow)."""
+        for name, value in self.means().items():
+            self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
+        self._sums, self._count = {}, 0
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""
@@ -172,7 +202,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         """Return the loss and what is logged; without a generator, of the pictures as they are."""
         if self.setup_name == "prior":
             seen = small(pictures, self.canonicalizer)
-            pose = self.canonicalizer(self._degraded(seen, generator))
+            pose = self._upright_pose(self._degraded(seen, generator), generator)
             return self._pose_metrics(pose, seen, generator)
         if labels is None:
             raise ValueError(
@@ -194,6 +224,24 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         task = self._task_metrics(run.output, labels, run.pose)
         of_pose = self._pose_metrics(run.pose, pictures, generator)
         return {**of_pose, **task, "loss": task["loss"] + of_pose["loss"]}
+
+    def _upright_pose(self, pictures: Any, generator: torch.Generator | None) -> Pose:
+        """Return the poses of upright pictures, seen turned by random elements where turning resamples.
+
+        On the grid a turned picture gives the same posterior, turned, by construction; off the grid that has
+        to be learned. The posterior is turned back, so that the prior applies to it.
+        """
+        group = self.canonicalizer.group
+        on_grid = not isinstance(group, FinitePlanarGroup) or group.is_exact_on_grid
+        if on_grid or generator is None or not isinstance(pictures, Tensor):
+            return cast(Pose, self.canonicalizer(pictures))
+        g = group.sample(len(pictures), generator=generator)
+        moved = act(g, Image(pictures.float(), border=self.border)).data
+        pose: Pose = self.canonicalizer(moved)
+        if pose.log_probs is None:
+            return pose
+        back = g.inverse()
+        return Pose(back.compose(pose.element), moved_log_probs(pose.log_probs, back), features=pose.features)
 
     def _pose_metrics(
         self, pose: Pose, pictures: Any, generator: torch.Generator | None
@@ -257,12 +305,6 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         if generator is None or self.augment is None:
             return pictures
         return _on_batch(self.augment, pictures, generator)
-
-    def _log_all(self, metrics: Mapping[str, Tensor], prefix: str, batch: int) -> None:
-        for name, value in metrics.items():
-            shown = name in ("loss", "identity_rate", "accuracy")
-            self.log(prefix + name, value.detach(), on_step=False, on_epoch=True, prog_bar=shown,
-                     batch_size=batch, sync_dist=True)  # fmt: skip
 
 
 def identity_metrics(pose: Pose) -> dict[str, Tensor]:
