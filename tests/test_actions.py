@@ -60,6 +60,35 @@ def test_laws_in_every_dtype(group, kind, dtype):
     )
 
 
+@pytest.mark.parametrize("form", ["xyxy", "xywh", "cxcywh", "points"])
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("size", [(10, 10), (7, 11)], ids=name)
+@pytest.mark.parametrize("group", [Dihedral(4), Cyclic(8)], ids=name)
+def test_laws_of_every_format(group, size, normalized, form):
+    if size[0] != size[1] and not group.is_exact_on_grid:
+        pytest.skip("other angles need a square canvas")
+
+    def make(batch, generator):
+        data = torch.rand(batch, 4, 4, generator=generator, dtype=torch.float64)
+        data = data if normalized else data * 10
+        if form == "points":
+            return Points(data, size=size, normalized=normalized)
+        if form == "xyxy":
+            data = torch.cat([data[..., :2], data[..., :2] + data[..., 2:]], -1)
+        return Boxes(data, size=size, normalized=normalized, format=form)
+
+    assert_action(group, make)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_identity_keeps_every_bit_of_boxes(normalized):
+    swapped = torch.rand(2, 5, 4)  # a random model's boxes, first corner not top left
+    g = Dihedral(4).element(torch.tensor([0, 3]))
+    moved = act(g, Boxes(swapped, size=(7, 7), normalized=normalized)).data
+    assert torch.equal(moved[0], swapped[0])
+    assert (moved[1, :, :2] <= moved[1, :, 2:]).all()
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=name)
 @pytest.mark.parametrize("group", [Cyclic(4), Dihedral(4), Cyclic(8)], ids=name)
 def test_compiles_into_one_graph(group, kind):

@@ -65,7 +65,8 @@ def move_points(g: Element, x: Points) -> Points:
     size = moved_size(g, x.size)
     xy = _scale(x.data[..., :2], x.size, x.normalized)
     xy = _unscale(turn_about_centre(g, xy, x.size, size), size, x.normalized)
-    return x.replace(data=torch.cat([xy.to(x.data.dtype), x.data[..., 2:]], -1), size=size)
+    moved = torch.cat([xy.to(x.data.dtype), x.data[..., 2:]], -1)
+    return x.replace(data=_keep_still(g, moved, x.data), size=size)
 
 
 @register_action(PlanarGroup, Boxes)
@@ -86,7 +87,7 @@ def move_boxes(g: Element, x: Boxes) -> Boxes:
         low = turned.amin(0)
         moved = torch.cat([low, turned.amax(0) if x.format == "xyxy" else _hull(g, second)], -1)
     moved = torch.cat([_unscale(moved[..., i : i + 2], size, x.normalized) for i in (0, 2)], -1)
-    return x.replace(data=moved.to(x.data.dtype), size=size)
+    return x.replace(data=_keep_still(g, moved.to(x.data.dtype), x.data), size=size)
 
 
 @register_action(PlanarGroup, OrientedBoxes)
@@ -103,8 +104,8 @@ def move_oriented_boxes(g: Element, x: OrientedBoxes) -> OrientedBoxes:
     angle = x.data[..., 4]
     turned = torch.where(group.is_reflected(g).view(shape), -angle, angle) + turn
     turned = torch.remainder(turned + math.pi / 2, math.pi) - math.pi / 2  # a box turned by π is itself
-    moved = torch.where(g.is_identity().view(shape), angle, turned.to(angle.dtype))
-    return x.replace(data=torch.cat([xy, x.data[..., 2:4], moved.unsqueeze(-1)], -1), size=size)
+    moved = torch.cat([xy, x.data[..., 2:4], turned.to(angle.dtype).unsqueeze(-1)], -1)
+    return x.replace(data=_keep_still(g, moved, x.data), size=size)
 
 
 def turn_vectors(g: Element, v: Tensor) -> Tensor:
@@ -161,6 +162,11 @@ def moved_size(g: Element, size: tuple[int, int]) -> tuple[int, int]:
             "with elements that keep them; pass a list with one entry per picture"
         )
     return (width, height) if bool(swaps.any()) else size
+
+
+def _keep_still(g: Element, moved: Tensor, x: Tensor) -> Tensor:
+    """Keep the bits of what the identity moves: fractions round, and boxes may have swapped corners."""
+    return torch.where(g.is_identity().view(-1, *[1] * (x.ndim - 1)), x, moved)
 
 
 def _hull(g: Element, sides: Tensor) -> Tensor:
