@@ -42,8 +42,8 @@ class ResidualBackbone(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int] = (16, 32, 48, 64),
-        strides: Sequence[int] = (2, 2, 2, 2),
+        widths: Sequence[int] = (16, 24, 40, 48),
+        strides: Sequence[int] = (2, 1, 2, 2),
         channels: int = 3,
         outputs: int = 1,
     ) -> None:
