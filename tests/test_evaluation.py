@@ -6,6 +6,7 @@ only if the mark is where it belongs, and says the next class otherwise. The can
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -190,6 +191,19 @@ def test_the_oracle_of_c8_runs_on_pictures_resampled_twice():
     average = toy("C8")
     quick(average, marked(2), rows=("average",))
     assert average.model.seen == 2 * (8 * 8 + 1)  # an average at every pose, and upright for reference
+
+
+@pytest.mark.parametrize(("border", "corner"), [("edge", 1.0), ("constant", 0.0)])
+def test_the_border_is_the_callers_choice(border, corner):
+    class Corner(nn.Module):
+        def forward(self, x):
+            return torch.stack([x[:, 0, 0, 0], torch.full((len(x),), 0.5)], 1)
+
+    robust = upright.adapt(Corner(), "C8", canonicalizer="identity")
+    report = quick(robust, torch.ones(2, 1, 8, 8), rows=("vanilla",), border=border)
+    eighth = report.rows["vanilla"].poses[1]
+    assert eighth.accuracy.value == corner  # at 45° the corner lies outside of the picture
+    assert report.setting.border == border
 
 
 def test_missing_labels_become_agreement_and_the_report_says_so():
@@ -460,6 +474,7 @@ def test_the_models_own_loss_is_told_apart():
     check = report.leakage["resampled"]
     assert check.upright["vanilla"].delta == -1
     assert check.orbit_mean["oracle"].delta == -1
+    assert list(check.orbit_mean) == ["adapted", "oracle"]
     assert check.identity_rate.before == 1
 
 
@@ -493,7 +508,7 @@ def test_degrading_integers_and_any_number_of_channels(degrade, channels):
 
 def test_overhead():
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
-    robust = upright.adapt(model, "C4", canonicalizer=upright.canonicalizer("C4", size=16))
+    robust = upright.adapt(model, "C4", canonicalizer=upright.canonicalizer("C4", size=34))
     cost = upright.evaluate(robust, torch.rand(20, 3, 34, 34), leakage=False).overhead
     assert cost.batch == (8, 3, 34, 34)
     assert cost.parameters_model == 16 * 28 + 17 * 4
@@ -504,7 +519,8 @@ def test_overhead():
     assert cost.seconds_adapted > 0
     activations = 8 * 16 * 32 * 32 * 4
     assert activations <= cost.peak_bytes_model <= 2 * activations
-    assert cost.peak_bytes_adapted >= cost.peak_bytes_model
+    assert cost.peak_bytes_adapted > cost.peak_bytes_model
+    assert cost.time_ratio > 1  # the canonicalizer is many times the size of this model
     assert cost.passes == 1
 
 
@@ -527,6 +543,14 @@ def test_report_survives_saving(full_report, tmp_path):
     assert setting["threads"] == torch.get_num_threads()
     assert (setting["border"], setting["interpolation"], setting["size"]) == ("edge", "bilinear", "8×8")
     assert setting["machine"]
+
+
+def test_a_failed_save_leaves_the_old_report(full_report, tmp_path):
+    path = full_report.save(tmp_path / "report.json")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dataclasses.replace(full_report, gap_closed=float("nan")).save(path)
+    assert Report.load(path) == full_report
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_foreign_and_damaged_reports(full_report, tmp_path):

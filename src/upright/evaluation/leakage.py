@@ -56,8 +56,9 @@ class Leakage:
         pictures: Number of pictures.
         pose_accuracy: Share of turned pictures whose true pose was chosen, ties not counted.
         identity_rate: Share of upright pictures that were left alone, ties not counted.
-        upright: Accuracy on upright pictures, by row. The bare model's is its own loss by the degradation.
-        orbit_mean: Mean accuracy over the poses, by row. The oracle's is the loss of a perfect canonicalizer.
+        upright: Accuracy on upright pictures, by row. The bare model's is its own loss.
+        orbit_mean: Mean accuracy over the poses, of the adapted model and the oracle. The oracle's is the
+            loss of a perfect canonicalizer.
         tolerance: How much pose accuracy and identity rate may move.
         moved: Whether one of them moved more than that.
     """
@@ -104,7 +105,8 @@ def compare(
     turned, alone = moves[:, 1:].mean(1), moves[:, 0]
     noise = max(standard_error(turned), standard_error(alone))
     tolerance = max(TOLERANCE, normal_quantile(confidence) * noise)
-    upright, mean = {}, {}
+    bare = [is_right(record.upright.unsqueeze(1), labels) for record in (before, after)]
+    upright, mean = {"vanilla": Change(*(_share(r) for r in bare))}, {}
     for row in after.rows:
         right = [is_right(record.rows[row].predictions, labels) for record in (before, after)]
         upright[row] = Change(*(_share(r[:, 0]) for r in right))

@@ -129,9 +129,8 @@ def _collect(orbit: Orbit, batches: Iterable[tuple[Any, Tensor | None]], degrade
     example: Tensor | None = None
     sizes: set[tuple[int, int]] = set()
     count = 0
-    plain = Orbit(
-        orbit.robust, orbit.poses, tuple(r for r in orbit.rows if r != "average"), orbit.classes, orbit.border
-    )
+    needed = tuple(row for row in orbit.rows if row in ("adapted", "oracle"))
+    short = Orbit(orbit.robust, orbit.poses, needed, orbit.classes, orbit.border)
     for pictures, given in batches:
         for x, index in _by_shape(pictures, orbit.robust.group):
             x = placed(x, orbit.robust.model)
@@ -144,7 +143,7 @@ def _collect(orbit: Orbit, batches: Iterable[tuple[Any, Tensor | None]], degrade
             room = len(x) if degrade_limit is None else max(0, min(len(x), degrade_limit - count))
             if room:
                 for name, (_, degrade) in DEGRADATIONS.items():
-                    degraded[name].append(plain.run(x[:room], degrade))
+                    degraded[name].append(short.run(x[:room], degrade))
             count += len(x)
     if example is None:
         raise ValueError("data must hold at least one picture, got none; check the path, the split and limit")

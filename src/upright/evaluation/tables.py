@@ -151,7 +151,7 @@ def _leakage(report: Report) -> Any:
             f"±{percent(check.tolerance)}",
             points(check.identity_rate.delta),
             points(means["adapted"].delta) if "adapted" in means else "–",
-            points(upright["vanilla"].delta) if "vanilla" in upright else "–",
+            points(upright["vanilla"].delta),
             points(means["oracle"].delta) if "oracle" in means else "–",
             "[red]MOVED[/red]" if check.moved else "[green]unmoved[/green]",
         )
