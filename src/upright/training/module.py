@@ -125,7 +125,11 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         """Return the loss of a batch, and log the metrics."""
         pictures, labels = split_batch(batch)
         seed = _mixed(self.seed, self.global_step, self.global_rank)
-        torch.manual_seed(seed)  # for dropout and estimators; nothing depends on what came before
+        torch.default_generator.manual_seed(
+            seed
+        )  # for dropout and estimators: nothing depends on earlier draws
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         metrics = self._metrics(pictures, labels, torch.Generator(device=self.device).manual_seed(seed))
         if not bool(torch.isfinite(metrics["loss"].detach())):
             raise FloatingPointError(
@@ -157,7 +161,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         return {name: float(total) / self._count for name, total in self._sums.items()}
 
     def log_means(self) -> None:
-        """Log the means of the metrics over the pictures of this epoch (one call an epoch: logging is slow)."""
+        """Log the means over the pictures of this epoch: once, because logging every step is slow."""
         for name, value in self.means().items():
             self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
         self._sums, self._count = {}, 0
