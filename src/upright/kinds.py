@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
-from ._values import static, value
+from ._values import static as static
+from ._values import value as value
 
 Border = Literal["edge", "reflect", "constant"]
 """What lies outside the canvas: the edge pixel repeated, the mirrored picture, or a constant."""
