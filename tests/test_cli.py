@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -174,6 +175,7 @@ def test_evaluate(work, capsys):
     out, err = lines(capsys)
     assert err == []
     assert "adapted" in out
+    assert "[/" not in out
     report = upright.Report.load("report.json")
     assert report.rows["adapted"].orbit_mean.value == report.rows["oracle"].orbit_mean.value
     assert files("figures") == [f"figures/{n}.png" for n in ("angles", "gallery", "reliability")]
@@ -408,6 +410,25 @@ def test_mistakes(work, capsys, monkeypatch, mistake):
 def test_debug_shows_where(work):
     with pytest.raises(hub.LoadError):
         main(["info", "nowhere", "--debug"])
+
+
+def test_names_may_hold_brackets(work, capsys):
+    photo().save("photos/a [bold]b[x].png")
+    assert main(["predict", "saved", "photos", "--trust-code"]) == 0
+    assert "a [bold]b[x].png" in lines(capsys)[0]
+
+
+def test_log_lines_of_libraries_stay_off_the_terminal(work, capsys, monkeypatch):
+    import huggingface_hub
+
+    def offline(*args, **kwargs):
+        logging.getLogger("huggingface_hub").warning("Retrying in 1s")
+        raise OSError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    assert main(["info", "someone/something"]) == 2
+    assert len(lines(capsys)[1]) == 1
+    assert logging.root.manager.disable == 0
 
 
 def test_bugs_are_told_from_mistakes(work, capsys, monkeypatch):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from .._version import __version__
@@ -44,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
     try:
-        with warnings.catch_warnings():
-            if not debug:
-                warnings.simplefilter("ignore")
+        with contextlib.nullcontext() if debug else _quiet():
             return _run(given)
     except KeyboardInterrupt:
         print("upright: stopped", file=sys.stderr)
@@ -94,6 +95,19 @@ def build_parser(verb: str | None) -> tuple[Parser, Parser | None, Any]:
             sub.add_argument("--debug", action="store_true", help="show the traceback of errors")
             chosen = sub
     return parser, chosen, module
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings and log lines of libraries (retries of the hub, say) off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _run(argv: list[str]) -> int:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json == "-":
         print(report.to_json())
     else:
-        console().print(report.table())
+        console(markup=True).print(report.table())
         if args.json is not None:
             print(f"report: {report.save(args.json)}")
     if args.figures is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 
-def console(width: int = 120) -> Any:
-    """Return a `rich` console that takes no markup, so that paths and names may hold brackets."""
+def console(*, markup: bool = False, width: int = 120) -> Any:
+    """Return a `rich` console; without markup, so that paths and names may hold brackets."""
     from rich.console import Console
 
-    made = Console(markup=False, highlight=False)
-    return made if made.is_terminal else Console(markup=False, highlight=False, width=width)
+    made = Console(markup=markup, highlight=False)
+    return made if made.is_terminal else Console(markup=markup, highlight=False, width=width)
 
 
 def plural(count: int, noun: str) -> str:
