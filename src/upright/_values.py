@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar
 
 from torch.utils import _pytree as pytree
+from typing_extensions import dataclass_transform
 
 T = TypeVar("T")
 
