@@ -177,6 +177,25 @@ def test_scores_that_are_no_numbers_are_wrong_changed_and_reported():
     json.loads(report.to_json())
 
 
+def test_masked_classes_do_not_hide_differences():
+    def masked(scores):
+        scores[:, 9] = -torch.inf
+        return scores
+
+    x, labels = marked(8)
+    vanilla = quick(toy(wrap=masked), (x, labels)).rows["vanilla"]
+    assert vanilla.largest_difference == pytest.approx(5)
+    assert vanilla.mean_difference == pytest.approx(1)
+    assert vanilla.invalid == 0
+
+    def sure_where_right(scores):
+        return torch.where(scores[:, :1] > 0, torch.inf, scores)
+
+    report = quick(toy(wrap=sure_where_right), (x[:1], labels[:1]))
+    assert report.rows["vanilla"].largest_difference == 0  # infinite ones are left out
+    json.loads(report.to_json())
+
+
 def test_exact_poses_cost_the_oracle_and_the_average_nothing_extra():
     robust = toy()
     quick(robust, marked(6))

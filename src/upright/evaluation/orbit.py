@@ -170,7 +170,12 @@ class Orbit:
 
     def _track(self, steps: list[tuple[Tensor, Tensor]]) -> Track:
         upright = steps[0][0].double()
-        differences = [(scores.double() - upright).abs().cpu() for scores, _ in steps]
+        differences = [
+            torch.where(
+                scores == upright, 0.0, (scores - upright).abs()
+            ).cpu()  # classes masked by -inf are equal
+            for scores in (scores.double() for scores, _ in steps)
+        ]
         largest = torch.stack([d.amax(1) for d in differences], 1)
         mean = torch.stack([d.mean(1) for d in differences], 1)
         finite = largest.isfinite()
