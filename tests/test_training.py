@@ -381,6 +381,12 @@ def test_any_data_is_taken(data, tmp_path):
     assert result.history[-1]["step"] == 2
 
 
+def test_progress_bar_shows_running_means(data, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    quick(adapted(), data[0], epochs=1, progress=True)
+    assert "identity_rate: 0." in capsys.readouterr().out
+
+
 def test_uint8_pictures_and_max_steps(data):
     result = quick(adapted(), (data[0] * 255).clamp(0, 255).to(torch.uint8), max_steps=3)
     assert result.history[-1]["step"] == 3

@@ -114,7 +114,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         self.predictor_learning_rate = predictor_learning_rate or learning_rate / 10
         self.weight_decay, self.warmup, self.border, self.seed = weight_decay, warmup, border, seed
         self._sums: dict[str, Any] = {}
-        self._count = 0
+        self._count, self._logged = 0, False
 
     @property
     def robust(self) -> Adapted:
@@ -150,7 +150,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> None:
         """Start new means."""
-        self._sums, self._count = {}, 0
+        self._sums, self._count, self._logged = {}, 0, False
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch, unless a callback asked for them already."""
@@ -162,9 +162,10 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
 
     def log_means(self) -> None:
         """Log the means over the pictures of this epoch: once, because logging every step is slow."""
-        for name, value in self.means().items():
-            self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
-        self._sums, self._count = {}, 0
+        if not self._logged:
+            for name, value in self.means().items():
+                self.log(name, value, on_step=False, on_epoch=True, sync_dist=True)
+        self._logged = True
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""
