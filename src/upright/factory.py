@@ -17,7 +17,7 @@ from .adapter.spec import KindSpec, OutputSpec
 from .canonicalizers import Canonicalizer, DiscreteCanonicalizer, IdentityCanonicalizer
 from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
-from .nets import GroupCNN, OrbitScorer, PolarNet, ResidualBackbone
+from .nets import GroupCNN, LiteBackbone, OrbitScorer, OrbitVoter, PolarNet, ResidualBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,16 @@ def _orbit(
     return OrbitScorer(backbone, group, vector=vector, offset_degrees=offset_degrees, blur=blur)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"orbit": _orbit, "group_cnn": GroupCNN, "polar": PolarNet}
+def _lite(group: FiniteGroup, *, channels: int = 3, **options: Any) -> nn.Module:
+    return OrbitVoter(LiteBackbone(outputs=group.order, channels=channels, **options), group)
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "orbit": _orbit,
+    "lite": _lite,
+    "group_cnn": GroupCNN,
+    "polar": PolarNet,
+}
 """Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
 
 
