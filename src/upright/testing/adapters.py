@@ -76,8 +76,9 @@ def assert_adapted(
             require_true(
                 "an adapted model returns what the model returns", type(out) is type(plain), str(type(out))
             )
-            for g in _elements(group, 8, generator):
-                every = g.expand(batch)
+            elements = _elements(group, 8, generator)
+            for k in range(len(elements)):
+                every = _spread(elements, k, batch, x.data.shape[-2] == x.data.shape[-1])
                 moved = act(every, x).data
                 gaps = _gaps(adapted(moved), _moved(outputs, out, every, x), batch)
                 ok = gaps <= tolerance
@@ -115,6 +116,11 @@ def _prepared(
         redraw_weights(phi, generator)
         redraw_weights(used, generator)
     return phi, used
+
+
+def _spread(elements: Element, k: int, batch: int, is_square: bool) -> Element:
+    """Return another element for each picture; one for all where a batch cannot mix turns."""
+    return elements[(torch.arange(batch) * is_square + k) % len(elements)]
 
 
 def _check_identity(

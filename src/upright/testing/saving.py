@@ -56,13 +56,18 @@ def assert_round_trip(
     _check_equal("the state survives", before, found.state_dict())
     require_true("the group survives", found.group == canonicalizer.group, f"it became {found.group}")
     for name in ("config", "size", "channels", "standardize", "estimator", "deployment_prior"):
-        old, new = getattr(canonicalizer, name, None), getattr(found, name, None)
+        old, new = (_plain(getattr(c, name, None)) for c in (canonicalizer, found))
         require_true(f"{name} survives", old == new, f"{old} became {new}")
     for name in _USE if isinstance(obj, Adapted) else ():
         old, new = getattr(obj, name), getattr(loaded, name)
         require_true(f"{name} survives", old == new, f"{old} became {new}")
     _check_poses(canonicalizer, found)
     _check_refusals(Path(path), load)
+
+
+def _plain(setting: Any) -> Any:
+    """Return a configuration as JSON has it, where tuples are lists; anything else as it is."""
+    return json.loads(json.dumps(setting.to_dict())) if hasattr(setting, "to_dict") else setting
 
 
 def _check_equal(law: str, before: dict[str, Any], after: dict[str, Any]) -> None:
