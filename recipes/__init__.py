@@ -1,0 +1,1 @@
+"""How the ready-made canonicalizers were made."""

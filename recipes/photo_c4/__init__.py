@@ -1,0 +1,1 @@
+"""The recipe of ``photo-c4``: upright photos, no labels, quarter turns."""
