@@ -72,6 +72,8 @@ def assert_consistent(
     require_true(
         f"{group}: every kind has a mark", not missing, f"{missing} have none; add one with register_mark"
     )
+    if isinstance(group, FiniteGroup):
+        _check_channels(group, act)
     if isinstance(group, FiniteGroup) and group.order <= 48:
         elements = group.elements()
     else:
@@ -84,8 +86,6 @@ def assert_consistent(
         elif any(height == width for height, width in sizes):
             _check_spots(g, act)
             _check_shapes(g, (48, 48), act)
-    if isinstance(group, FiniteGroup):
-        _check_channels(group, act)
 
 
 def _expected(g: Element, centre: Tensor, size: Size) -> tuple[Tensor, Size]:
