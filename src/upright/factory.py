@@ -17,6 +17,7 @@ from .adapter.spec import KindSpec, OutputSpec
 from .canonicalizers import Canonicalizer, DiscreteCanonicalizer, IdentityCanonicalizer
 from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
+from .groups.planar import PlanarGroup
 from .nets import GroupCNN, LiteBackbone, OrbitScorer, OrbitVoter, PolarNet, ResidualBackbone
 
 
@@ -90,12 +91,16 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
         group: The group, or its name.
         network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator`` and ``options`` of
-            `CanonicalizerConfig`.
+            `CanonicalizerConfig`. The default size is 64 for quarter turns and flips and 48 for finer groups,
+            whose orbits are larger.
 
     Raises:
         ValueError: If the group or the network is unknown.
     """
-    return build(CanonicalizerConfig(group=str(parse_group(group)), network=network, **settings))
+    parsed = parse_group(group)
+    on_grid = not isinstance(parsed, PlanarGroup) or parsed.is_exact_on_grid
+    settings.setdefault("size", 64 if on_grid else 48)
+    return build(CanonicalizerConfig(group=str(parsed), network=network, **settings))
 
 
 def build(config: CanonicalizerConfig) -> Canonicalizer:
