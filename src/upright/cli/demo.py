@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     report = photo_demo(args.output, views_per_photo=2 if args.quick else 8)
     console.print(report.table())
     console.rule("[bold]2. A canonicalizer from scratch: digits, four set-ups")
-    rows = digits_demo(args.output, epochs=1 if args.quick else 30)
+    rows = digits_demo(args.output, epochs=1 if args.quick else 12)
     console.print(_setups(rows))
     seconds = time.perf_counter() - began
     console.print(

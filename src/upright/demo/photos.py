@@ -20,7 +20,6 @@ PHOTOS: tuple[tuple[str, str], ...] = (
     ("skimage.data", "motorcycle_left.png"),
     ("skimage.data", "astronaut.png"),
     ("skimage.data", "camera.png"),
-    ("skimage.data", "clock_motion.png"),
     ("sklearn.datasets.images", "china.jpg"),
     ("sklearn.datasets.images", "flower.jpg"),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
