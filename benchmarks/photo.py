@@ -195,6 +195,7 @@ def main() -> None:
         "--held", type=int, default=400, help="held-back Tiny-ImageNet pictures to choose on"
     )
     options.add_argument("--check", type=int, default=24, help="pictures of each set for the adapted models")
+    options.add_argument("--leakage", type=int, default=400, help="pictures of each set for that check")
     options.add_argument("--passes", type=float, default=1.5)
     given = options.parse_args()
     start(given)
@@ -228,7 +229,7 @@ def main() -> None:
         table = tables[name, "test"]
         figures[name] = {
             **measure(table, rule),
-            "leakage": leakage(canonicalizer, table.x),
+            "leakage": leakage(canonicalizer, table.x[: given.leakage]),
             "library_agrees_with_tables": agreement(models[name], canonicalizer, table, rule, given.check),
             "held_back": measure(tables[name, "held"], rule),
         }

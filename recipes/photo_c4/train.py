@@ -129,7 +129,7 @@ class Trainer:
         for part in frozen_parts(network):
             part.requires_grad_(False)
         use_fast_depthwise(network)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
         self.voter = OrbitVoter(network, "C4")
         self.average = copy.deepcopy(self.voter).eval()
         self.mix = sources(options.smoke)
