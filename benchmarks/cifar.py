@@ -202,7 +202,9 @@ def evaluate(options: argparse.Namespace) -> None:
     x, y = pictures("cifar10", "test", limit=64 if options.smoke else options.limit)
     x = x.float() / 255
     chosen: Any = (
-        canonicalizer(options) if options.smoke else upright.load_canonicalizer(options.canonicalizer, trust_code=True)
+        canonicalizer(options)
+        if options.smoke
+        else upright.load_canonicalizer(options.canonicalizer, trust_code=True)
     )
     one = upright.adapt(model, options.group, canonicalizer=chosen)
     group = one.group

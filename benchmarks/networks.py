@@ -2,8 +2,8 @@
 
     python -m benchmarks.networks
 
-Each is trained from scratch on the same upright CIFAR-10 and CIFAR-100 training pictures for the same number of
-steps, without labels, and measured on CIFAR-10 test pictures.
+Each is trained from scratch on the same upright CIFAR-10 and CIFAR-100 training pictures for the same number
+of steps, without labels, and measured on CIFAR-10 test pictures.
 """
 
 from __future__ import annotations

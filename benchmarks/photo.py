@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from recipes.photo_c4.data import TRAINED
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 import upright
 from benchmarks.cifar import adaptive
 from benchmarks.pictures import CACHE, photos
-from benchmarks.record import paired_ratio, parser, start, write
+from benchmarks.record import DATA, paired_ratio, parser, start, write
 from upright.evaluation.degrade import reencoded, resampled
 from upright.integrations.models import load_model
 
@@ -214,7 +215,8 @@ def main() -> None:
             x, y = load(name, split, limit, loaded.preprocess)
             classes = torch.arange(1000)
             if name == "tiny_imagenet":
-                classes = torch.tensor(sorted(set(photos(SETS[name], "train")[1].tolist())))
+                column = pq.read_table(DATA / SETS[name] / "train.parquet", columns=["label"])["label"]
+                classes = torch.tensor(sorted(set(column.to_pylist())))
             models[name] = Among(predictor, classes)
             log_y = answers(predictor, x, f"{name}-{split}")[..., classes].log_softmax(-1)
             y = torch.searchsorted(classes, y)

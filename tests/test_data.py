@@ -248,9 +248,7 @@ def test_hub_names(monkeypatch, tmp_path):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(
-        ValueError, match=r"no folder or file 'nowhere' exists here, .*no network"
-    ):
+    with pytest.raises(ValueError, match=r"no folder or file 'nowhere' exists here, .*no network"):
         open_data("nowhere")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(ImportError, match="pip install"):
