@@ -1,0 +1,103 @@
+"""Write the figures of ``benchmarks/results`` into the README, between its two markers.
+
+python -m benchmarks.table
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
+
+
+def result(name: str) -> Any:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["figures"] if path.exists() else None
+
+
+def accuracy() -> list[str]:
+    lines = [
+        "Accuracy of a frozen predictor, upright / mean over all poses, in per cent:",
+        "",
+        "| data, predictor, group | bare | adapted, one pass | adapted, adaptive top_k | true pose known |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for group in ("c4", "c8"):
+        f = result(f"cifar10-{group}")
+        if f:
+            pair = {k: f"{f[k]['upright']:.1f} / {f[k]['orbit_mean']:.1f}" for k in ("vanilla", "one_pass")}
+            adaptive = f"{f['adaptive']['upright']:.1f} / {f['adaptive']['orbit_mean']:.1f}"
+            passes = f"{f['adaptive_rule']['passes']:.2f} passes"
+            oracle = f"{f['oracle']['upright']:.1f} / {f['oracle']['orbit_mean']:.1f}"
+            lines.append(
+                f"| CIFAR-10 ({f['pictures']:,}), ResNet-20, {group.upper()} | {pair['vanilla']} | "
+                f"**{pair['one_pass']}** | **{adaptive}** ({passes}) | {oracle} |"
+            )
+    return lines
+
+
+def exactness() -> list[str]:
+    f, lines = result("exactness"), []
+    if f:
+        shares = [row["share"] for row in f["adapted_models"].values()]
+        total = sum(row["inputs"] for row in f["adapted_models"].values())
+        lines += [
+            f"* Quarter turns and flips, every kind, square and not, odd and even: in "
+            f"{len(f['kinds']['wrong'])} of {f['kinds']['cases']} cases any bit differs from the reference.",
+            f"* Arbitrary models with re-drawn random weights, C4 and D4: the adapted model commutes with the "
+            f"group bit for bit on at least {100 * min(shares):.2f}% of {total:,} inputs.",
+            f"* Boxes at 45°: worst IoU with the true hull {f['worst_hull_iou_at_45_degrees']:.3f}.",
+        ]
+    return lines
+
+
+def cost() -> list[str]:
+    f, lines = result("overhead"), []
+    if f:
+        lines += [
+            "",
+            "Cost on a batch of 8×3×224×224, float32, 2 CPU cores:",
+            "",
+            "| predictor, group, canonicalizer | time (quartiles) | parameters |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| {name} | +{row['added_time_percent']:.1f}% ({row['added_time_percent_q1']:.1f} to "
+            f"{row['added_time_percent_q3']:.1f}) | +{row['added_parameters_percent']:.2f}% |"
+            for name, row in f.items()
+        ]
+    return lines
+
+
+def setups() -> list[str]:
+    f, lines = result("setups"), []
+    if f:
+        lines += [
+            "",
+            "Set-ups trained with the same budget (CIFAR-10, ResNet-20, C4), in per cent:",
+            "",
+            "| set-up | upright | mean over poses | identity rate |",
+            "| --- | --- | --- | --- |",
+        ]
+        for name, row in f.items():
+            if "upright" in row:
+                rate = f"{100 * row['identity_rate']:.1f}" if "identity_rate" in row else ""
+                lines.append(f"| {name} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {rate} |")
+    return lines
+
+
+def main() -> None:
+    parts = [*exactness(), "", *accuracy(), *setups(), *cost()]
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
