@@ -49,8 +49,8 @@ def exactness() -> list[str]:
         lines += [
             f"* Quarter turns and flips, every kind, square and not, odd and even: in "
             f"{len(f['kinds']['wrong'])} of {f['kinds']['cases']} cases a bit differs from the reference.",
-            f"* Arbitrary models with re-drawn random weights, C4 and D4: the adapted model commutes with the "
-            f"group bit for bit on {100 * min(shares):.2f}% of {total:,} inputs.",
+            f"* Arbitrary models with re-drawn random weights, C4 and D4: the adapted model commutes with "
+            f"the group bit for bit on {100 * min(shares):.2f}% of {total:,} inputs.",
             f"* Boxes at 45°: worst IoU with the true hull {f['worst_hull_iou_at_45_degrees']:.3f}.",
         ]
     return lines
