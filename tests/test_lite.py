@@ -107,7 +107,7 @@ def test_the_package_is_small_and_calibrated(photo_c4):
     assert not photo_c4.training
     assert json.loads((folder / "upright.json").read_text())["group"] == "C4"
     card = (folder / "README.md").read_text()
-    for word in ("licence", "EfficientNet-Lite0", "identity rate", "Limits"):
+    for word in ("Licence", "EfficientNet-Lite0", "identity rate", "Limits"):
         assert word in card
 
 
