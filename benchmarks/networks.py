@@ -19,9 +19,9 @@ from benchmarks.pictures import pictures
 from benchmarks.record import median_ms, parser, start, write
 
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "orbit": {"network": "orbit"},
+    "orbit": {"network": "orbit", "options": {"blur": 0.0}},
     "orbit, blurred": {"network": "orbit", "options": {"blur": 0.6}},
-    "orbit, offset": {"network": "orbit", "options": {"offset_degrees": 22.5}},
+    "orbit, offset": {"network": "orbit", "options": {"blur": 0.0, "offset_degrees": 22.5}},
     "group_cnn": {"network": "group_cnn", "options": {"widths": (12, 16, 24, 32)}},
     "polar": {"network": "polar", "options": {"widths": (24, 40, 48), "rays": 64, "rings": 16}},
 }

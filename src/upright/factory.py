@@ -91,8 +91,8 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
         group: The group, or its name.
         network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator`` and ``options`` of
-            `CanonicalizerConfig`. The default size is 64 for quarter turns and flips and 48 for finer groups,
-            whose orbits are larger.
+            `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For finer groups it is
+            48, since their orbits are larger, and the orbit network blurs first, to drown the blur of turning.
 
     Raises:
         ValueError: If the group or the network is unknown.
@@ -100,6 +100,8 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
     parsed = parse_group(group)
     on_grid = not isinstance(parsed, PlanarGroup) or parsed.is_exact_on_grid
     settings.setdefault("size", 64 if on_grid else 48)
+    if network == "orbit" and not on_grid:
+        settings["options"] = {"blur": 0.6, **settings.get("options", {})}
     return build(CanonicalizerConfig(group=str(parsed), network=network, **settings))
 
 
