@@ -92,7 +92,7 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
         network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator`` and ``options`` of
             `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For finer groups it is
-            48, since their orbits are larger, and the orbit network blurs first, to drown the blur of turning.
+            48, as their orbits are larger, and the orbit network blurs first, to drown the blur of turning.
 
     Raises:
         ValueError: If the group or the network is unknown.

@@ -93,6 +93,8 @@ class FinitePlanarGroup(PlanarGroup, FiniteGroup):
 
     def grid_moves(self, g: Element) -> Tensor:
         """Return ``turns + 4 · flip`` where the element keeps the grid, else -1; int64, shape ``g.shape``."""
+        if self.n == 4:
+            return g.value  # the elements are numbered like the moves
         return torch.tensor(self.all_grid_moves(), device=g.device)[g.value]
 
     def all_grid_moves(self) -> list[int]:
