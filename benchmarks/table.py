@@ -80,7 +80,7 @@ def cost() -> list[str]:
             "| --- | --- | --- |",
         ]
         lines += [
-            f"| {name} | +{row['added_time_percent']:.1f}% ({row['added_time_percent_q1']:.1f} to "
+            f"| {name} | {row['added_time_percent']:+.1f}% ({row['added_time_percent_q1']:.1f} to "
             f"{row['added_time_percent_q3']:.1f}) | +{row['added_parameters_percent']:.2f}% |"
             for name, row in f.items()
         ]
