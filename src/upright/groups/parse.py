@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from .base import Group
-from .planar import Cyclic, Dihedral
+from .planar import Cyclic, Dihedral, FinitePlanarGroup
 
 _FAMILIES: dict[str, Callable[[int], Group]] = {"C": Cyclic, "D": Dihedral}
 
@@ -34,3 +34,16 @@ def parse_group(group: Group | str) -> Group:
             "such as 'C4', 'C8' or 'D4'"
         )
     return family(int(match[2]))
+
+
+def parse_planar_group(group: Group | str) -> FinitePlanarGroup:
+    """Return a finite planar group, given as such or by its name.
+
+    Raises:
+        TypeError: If the group is another one.
+        ValueError: If the name is unknown.
+    """
+    parsed = parse_group(group)
+    if not isinstance(parsed, FinitePlanarGroup):
+        raise TypeError(f"group must be a finite planar group, got {parsed}")
+    return parsed

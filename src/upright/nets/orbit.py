@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..actions.grid import move_grid, resample
 from ..groups.base import FiniteGroup
-from ..groups.parse import parse_group
+from ..groups.parse import parse_planar_group
 from ..groups.planar import FinitePlanarGroup
 from .thumbnail import disc
 
@@ -42,9 +42,7 @@ class OrbitScorer(nn.Module):
         blur: float = 0.0,
     ) -> None:
         super().__init__()
-        parsed = parse_group(group)
-        if not isinstance(parsed, FinitePlanarGroup):
-            raise TypeError(f"group must be a finite planar group, got {parsed}")
+        parsed = parse_planar_group(group)
         self.network = network
         self.group = parsed
         self.offset_degrees, self.blur = offset_degrees, blur

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..groups.base import FiniteGroup
-from ..groups.parse import parse_group
-from ..groups.planar import Dihedral, FinitePlanarGroup
+from ..groups.parse import parse_planar_group
+from ..groups.planar import Dihedral
 
 
 class PolarNet(nn.Module):
@@ -41,9 +41,7 @@ class PolarNet(nn.Module):
         channels: int = 3,
     ) -> None:
         super().__init__()
-        parsed = parse_group(group)
-        if not isinstance(parsed, FinitePlanarGroup):
-            raise TypeError(f"group must be a finite planar group, got {parsed}")
+        parsed = parse_planar_group(group)
         self.group = parsed
         self.n = parsed.n
         self.has_reflections = isinstance(parsed, Dihedral)

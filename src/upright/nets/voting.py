@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..groups.base import FiniteGroup
-from ..groups.parse import parse_group
-from ..groups.planar import FinitePlanarGroup
+from ..groups.parse import parse_planar_group
 from .orbit import turned_copies
 
 
@@ -29,9 +28,7 @@ class OrbitVoter(nn.Module):
 
     def __init__(self, network: nn.Module, group: FiniteGroup | str) -> None:
         super().__init__()
-        parsed = parse_group(group)
-        if not isinstance(parsed, FinitePlanarGroup):
-            raise TypeError(f"group must be a finite planar group, got {parsed}")
+        parsed = parse_planar_group(group)
         self.network = network
         self.group = parsed
         self.is_exact_on_grid = parsed.is_exact_on_grid
