@@ -29,6 +29,8 @@ from .kinds import OrientedBoxes as OrientedBoxes
 from .kinds import Points as Points
 from .kinds import RegularField as RegularField
 from .kinds import VectorField as VectorField
+from .pictures import straighten as straighten
+from .pictures import turn as turn
 from .priors import CategoricalPrior as CategoricalPrior
 from .priors import IdentityPrior as IdentityPrior
 from .priors import UniformPrior as UniformPrior

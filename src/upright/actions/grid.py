@@ -14,6 +14,8 @@ from ..kinds import Border, Interpolation
 
 _GATHER_PIXELS = 96 * 96
 """Up to this size one gather beats one strided copy per picture (measured: benchmarks/geometry.py)."""
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+"""Dtypes that torch can hold but not flip, and what their bits are moved as."""
 
 
 def move_grid(
@@ -49,19 +51,19 @@ def move_grid(
         return permute_pixels(x, moves)
     exact = moves >= 0
     if torch.compiler.is_compiling():
-        permuted = permute_pixels(x, moves.clamp(min=0))
+        moved = permute_pixels(x, moves.clamp(min=0))
         resampled = resample(x, g.matrix(), border=border, fill=fill, interpolation=interpolation)
-        return torch.where(exact.view(-1, *[1] * (x.ndim - 1)), permuted, resampled)
+        return torch.where(exact.view(-1, *[1] * (x.ndim - 1)), moved, resampled)
     if bool(exact.all()):
         return permute_pixels(x, moves)
     if not bool(exact.any()):
         return resample(x, g.matrix(), border=border, fill=fill, interpolation=interpolation)
     at, rest = exact.nonzero().squeeze(1), (~exact).nonzero().squeeze(1)
-    permuted = permute_pixels(x[at], moves[at])
-    if permuted.shape[1:] != x.shape[1:]:
+    moved = permute_pixels(x[at], moves[at])
+    if moved.shape[1:] != x.shape[1:]:
         raise ValueError(_mixed_canvas(x))
     resampled = resample(x[rest], g[rest].matrix(), border=border, fill=fill, interpolation=interpolation)
-    return torch.cat([permuted, resampled])[torch.cat([at, rest]).argsort()]
+    return torch.cat([moved, resampled])[torch.cat([at, rest]).argsort()]
 
 
 def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
@@ -71,20 +73,26 @@ def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
         x: Grids, shape ``(B, …, H, W)``, any dtype; ``H = W`` unless all turns are even or all are odd.
         moves: ``turns + 4 · flip``, shape ``(B,)``: the flip comes first, turns (0…3) are counter-clockwise.
     """
+    signed = _SIGNED.get(x.dtype)
+    if signed is not None:
+        return permute_pixels(x.view(signed), moves).view(x.dtype)
     square = x.shape[-1] == x.shape[-2]
     small = x.shape[-1] * x.shape[-2] <= _GATHER_PIXELS
     if square and (torch.compiler.is_compiling() or ((small or x.is_cuda) and not x.requires_grad)):
         return _gather_pixels(x, moves)
     codes: list[int] = moves.tolist()
     if len(set(codes)) == 1:
-        return _permute_one(x, codes[0])
+        return permuted(x, codes[0])
     if not square and len({code % 2 for code in codes}) == 2:
         raise ValueError(_mixed_canvas(x))
-    return torch.stack([_permute_one(picture, code) for picture, code in zip(x, codes, strict=True)])
+    return torch.stack([permuted(picture, code) for picture, code in zip(x, codes, strict=True)])
 
 
-def _permute_one(x: Tensor, move: int) -> Tensor:
-    """Apply one move to all: at most one flip copy, then a transposed view. ``rot90 = flip x, transpose``."""
+def permuted(x: Tensor, move: int) -> Tensor:
+    """Return ``x``, flipped left-right where ``move >= 4``, then turned by ``move % 4`` quarters.
+
+    At most one flip copy, then a transposed view: ``rot90 = flip x, transpose``.
+    """
     turn, flip = move % 4, move >= 4
     axes = [-1] * ((turn in (1, 2)) != flip) + [-2] * (turn in (2, 3))
     x = x.flip(axes) if axes else x

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..actions.grid import permuted
 from ..groups.base import FiniteGroup
 from ..groups.parse import parse_group
 from ..groups.planar import FinitePlanarGroup
-from .orbit import turned
 
 
 class GroupConv(nn.Module):
@@ -61,7 +61,7 @@ class GroupConv(nn.Module):
         rows = []
         for h, move in enumerate(self.group.all_grid_moves()):
             weight = self.weight if self.lift else self.weight[:, :, self.permutation[h]]
-            rows.append(turned(weight, move))
+            rows.append(permuted(weight, move))
         stacked = torch.stack(rows, 1)  # (out, |G|, in, |G| or 1, k, k)
         return stacked.flatten(2, 3).flatten(0, 1)
 

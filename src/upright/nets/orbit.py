@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..actions.grid import move_grid, resample
+from ..actions.grid import move_grid, permuted, resample
 from ..groups.base import FiniteGroup
 from ..groups.parse import parse_planar_group
 from ..groups.planar import FinitePlanarGroup
@@ -86,7 +86,7 @@ def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0
     """
     if group.is_exact_on_grid and not offset_degrees:
         moves = group.all_grid_moves()  # a reflection is its own inverse
-        return torch.stack([turned(x, move if move >= 4 else -move % 4) for move in moves])
+        return torch.stack([permuted(x, move if move >= 4 else -move % 4) for move in moves])
     inverses, batch = group.elements(x.device).inverse(), x.shape[0]
     if offset_degrees:
         angle = torch.tensor(math.radians(offset_degrees), dtype=torch.float64, device=x.device)
@@ -108,8 +108,3 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(
         F.pad(x, (0, 0, reach, reach), mode="reflect"), kernel.transpose(-1, -2), groups=x.shape[1]
     )
-
-
-def turned(x: Tensor, move: int) -> Tensor:
-    """Return ``x`` flipped left-right where ``move >= 4``, then turned by ``move % 4`` quarters."""
-    return torch.rot90(x.flip(-1) if move >= 4 else x, move % 4, (-2, -1))
