@@ -97,6 +97,35 @@ def test_an_offset_resamples_every_copy_alike():
     assert rough.max() / rough.min() > 1.3  # quarter turns stay sharp: what the offset is for
 
 
+def test_bicubic_copies_of_a_turned_picture_are_nearer():
+    group = Cyclic(8)
+    g = group.element(torch.tensor([1]))
+    x = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 26, 26), 3, 1)
+    x_turned = act(g, Image(x)).data
+    errors = []
+    for interpolation in ("bilinear", "bicubic"):
+        copies, of_turned = (turned_copies(p, group, interpolation=interpolation) for p in (x, x_turned))
+        errors.append((of_turned[1] - copies[0]).square().mean())
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("group", [Cyclic(4), Cyclic(8)], ids=name)
+def test_mirrored_orbit_scorer(group):
+    net = redraw_weights(OrbitScorer(small_backbone(), group, mirror=True).double().eval())
+    plain = OrbitScorer(net.network, group).eval()
+    x = torch.rand(3, 3, 24, 24, dtype=torch.float64)
+    scores, inverses = net(x), group.elements().inverse().value
+    assert scores.std() > 1e-3
+    torch.testing.assert_close(scores, (plain(x) + plain(x.flip(-1))[:, inverses]) / 2)
+    torch.testing.assert_close(net(x.flip(-1)), scores[:, inverses])
+    quarter = group.element(torch.full((3,), group.order // 4))
+    torch.testing.assert_close(
+        net(act(quarter, Image(x)).data), moved_log_probs(scores, quarter), rtol=1e-6, atol=1e-6
+    )
+    net.train(), plain.train()
+    torch.testing.assert_close(net(x), plain(x))
+
+
 def test_turned_copies_undo_every_element():
     x = torch.rand(2, 3, 9, 9)
     for group in EXACT:
@@ -116,6 +145,8 @@ def test_scores_are_float32_under_autocast(net):
 
 
 def test_construction_errors():
+    with pytest.raises(ValueError, match="mirror=True makes the reflections of D4 tie"):
+        OrbitScorer(small_backbone(), "D4", mirror=True)
     with pytest.raises(ValueError, match=r"quarter turns and flips .*got C8; use PolarNet or OrbitScorer"):
         GroupCNN("C8")
     with pytest.raises(ValueError, match=r"one score per picture, got shape \(8, 5\); pass vector=D"):

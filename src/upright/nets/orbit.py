@@ -12,6 +12,7 @@ from ..actions.grid import move_grid, permuted, resample
 from ..groups.base import FiniteGroup
 from ..groups.parse import parse_planar_group
 from ..groups.planar import FinitePlanarGroup
+from ..kinds import Interpolation
 from .thumbnail import disc
 
 
@@ -26,6 +27,10 @@ class OrbitScorer(nn.Module):
         offset_degrees: Turn all copies by this angle more. With ``180 / n`` every copy of a C_n orbit, ``n``
             a multiple of 4, is resampled alike, so that no blur tells them apart.
         blur: Standard deviation in pixels of a Gaussian blur before turning, which drowns that of resampling.
+        interpolation: How copies are resampled: ``"bilinear"``, or ``"bicubic"``, which blurs less.
+        mirror: In evaluation, average over every copy and its mirror image; for rotations of pictures whose
+            mirror images are upright too. Steadier scores for twice the time; training sees no mirror images
+            (half of the pictures are mirrored by the usual augmentation).
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489 (optimised canonicalization); Panigrahi and Mondal 2024,
@@ -40,12 +45,17 @@ class OrbitScorer(nn.Module):
         vector: int | None = None,
         offset_degrees: float = 0.0,
         blur: float = 0.0,
+        interpolation: Interpolation = "bilinear",
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         parsed = parse_planar_group(group)
+        if mirror and parsed.order > parsed.n:
+            raise ValueError(f"mirror=True makes the reflections of {parsed} tie; use it with rotations only")
         self.network = network
         self.group = parsed
         self.offset_degrees, self.blur = offset_degrees, blur
+        self.interpolation, self.mirror = interpolation, mirror
         self.is_exact_on_grid = parsed.is_exact_on_grid and offset_degrees == 0
         self.reference = nn.Parameter(torch.randn(vector) / vector**0.5) if vector else None
 
@@ -59,8 +69,11 @@ class OrbitScorer(nn.Module):
             Scores ``(B, |G|)``; with vectors, a pair of scores and vectors ``(B, |G|, D)``.
         """
         with torch.autocast(x.device.type, enabled=False):  # copies must not differ by rounding
-            copies = turned_copies(blurred(x, self.blur) if self.blur else x, self.group, self.offset_degrees)
-        out: Tensor = self.network(copies.flatten(0, 1))
+            x = blurred(x, self.blur) if self.blur else x
+            copies = turned_copies(x, self.group, self.offset_degrees, self.interpolation).flatten(0, 1)
+        out: Tensor = self.network(copies)
+        if self.mirror and not self.training:
+            out = (out + self.network(copies.flip(-1))) / 2
         if self.reference is None:
             if out.numel() != out.shape[0]:
                 raise ValueError(
@@ -78,7 +91,12 @@ class OrbitScorer(nn.Module):
         return scores, vectors
 
 
-def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0.0) -> Tensor:
+def turned_copies(
+    x: Tensor,
+    group: FinitePlanarGroup,
+    offset_degrees: float = 0.0,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
     """Return ``act(~g, x)`` for every element, shape ``(|G|, B, C, s, s)``.
 
     Copies that are no quarter turns of each other are resampled, with the border mirrored, and all copies are
@@ -92,9 +110,14 @@ def turned_copies(x: Tensor, group: FinitePlanarGroup, offset_degrees: float = 0
         angle = torch.tensor(math.radians(offset_degrees), dtype=torch.float64, device=x.device)
         extra = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()]).view(2, 2)
         matrices = extra @ inverses.matrix()
-        copies = [resample(x, m.expand(batch, 2, 2), border="reflect") for m in matrices]
+        copies = [
+            resample(x, m.expand(batch, 2, 2), border="reflect", interpolation=interpolation)
+            for m in matrices
+        ]
     else:
-        copies = [move_grid(g.expand(batch), x, border="reflect") for g in inverses]
+        copies = [
+            move_grid(g.expand(batch), x, border="reflect", interpolation=interpolation) for g in inverses
+        ]
     return torch.stack(copies) * disc(x.shape[-1], x)
 
 
