@@ -152,13 +152,15 @@ def adapt(
     evidence: float = 0.0,
     canvas: Canvas = "bucket",
     inputs: Mapping[int | str, KindSpec] | None = None,
-    outputs: OutputSpec = "logits",
+    outputs: OutputSpec | None = None,
 ) -> Adapted:
     """Make a model equivariant without changing it.
 
     Args:
         model: The predictor: a module or any callable that takes pictures ``(B, C, H, W)`` or a list of
-            ``(C, H_i, W_i)``.
+            ``(C, H_i, W_i)``. What models of ``transformers`` take and return is known by their class. Or a
+            session of ONNX Runtime; see `upright.integrations.onnx`. For functions of single pictures whose
+            answers are plain data, see `upright.black_box`.
         group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"`` or ``"D4"``.
         canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the
             name or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo
@@ -168,14 +170,18 @@ def adapt(
         cover: Probability that the poses taken must cover, with ``mode="top_k"``.
         evidence: How much the model's own certainty counts, with ``mode="top_k"``.
         canvas: How pictures that are not square share a call.
-        inputs: Kinds of the arguments that are moved; default: the first is a picture.
-        outputs: Kind of the result, or kinds by entry.
+        inputs: Kinds of the arguments that are moved, by name or position. Default: what the model's class is
+            known to take, or else the first is a picture.
+        outputs: Kind of the result, or kinds by entry. Default: what the model's class is known to return, or
+            else class scores.
 
     Returns:
         A module that is called like the model and returns what the model returns.
 
     Raises:
         ValueError: If the group is unknown, or the canonicalizer's group is another.
+        TypeError: If the model is one of ``transformers`` of a class that is not known and neither ``inputs``
+            nor ``outputs`` is given; the message shows what to write.
 
     Example:
         >>> import torch, upright
@@ -185,17 +191,46 @@ def adapt(
         >>> torch.equal(robust(x), robust(torch.rot90(x, 1, (2, 3))))
         True
     """
+    return assemble(
+        model, choose_canonicalizer(canonicalizer, group), mode=mode, top_k=top_k, cover=cover,
+        evidence=evidence, canvas=canvas, inputs=inputs, outputs=outputs,
+    )  # fmt: skip
+
+
+def assemble(model: Callable[..., Any], canonicalizer: Canonicalizer, **settings: Any) -> Adapted:
+    """Put a model and a canonicalizer together, by what the model's class is known to take and return.
+
+    Raises:
+        TypeError: If the model is one of ``transformers`` of a class that is not known and neither ``inputs``
+            nor ``outputs`` is given.
+    """
+    from .integrations.onnx import SessionModel, is_session
+    from .integrations.signatures import check_known, signature_of
+
+    model = SessionModel(model) if is_session(model) else model
+    signature = signature_of(model)
+    if signature is None and settings.get("inputs") is None and settings.get("outputs") is None:
+        check_known(model)
+    return Adapted(model, canonicalizer, signature=signature, **settings)
+
+
+def choose_canonicalizer(given: Canonicalizer | str | None, group: Group | str) -> Canonicalizer:
+    """Return the canonicalizer that `adapt` uses, in evaluation mode.
+
+    Args:
+        given: See `adapt`.
+        group: See `adapt`.
+
+    Raises:
+        ValueError: If the group is unknown, or the canonicalizer's group is another.
+    """
     parsed = parse_group(group)
-    chosen = _choose(canonicalizer, parsed)
+    chosen = _choose(given, parsed)
     if chosen.group != parsed:
         raise ValueError(
             f"the canonicalizer is one of {chosen.group}, but group is {parsed}; pass group='{chosen.group}'"
         )
-    chosen.eval()
-    return Adapted(
-        model, chosen, mode=mode, top_k=top_k, cover=cover, evidence=evidence, canvas=canvas, inputs=inputs,
-        outputs=outputs,
-    )  # fmt: skip
+    return chosen.eval()
 
 
 def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
@@ -212,6 +247,6 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
         warnings.warn(
             f"no ready-made canonicalizer for {group}: this one is untrained and turns pictures at random "
             "until upright.fit(...) has trained it",
-            stacklevel=3,
+            stacklevel=4,
         )
     return canonicalizer(group, given or "orbit")

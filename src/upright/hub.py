@@ -25,7 +25,7 @@ from ._files import write_folder
 from ._version import __version__
 from .adapter.adapted import Adapted
 from .canonicalizers import Canonicalizer, DiscreteCanonicalizer
-from .factory import CanonicalizerConfig, build
+from .factory import CanonicalizerConfig, assemble, build
 from .manifest import (
     SCHEMA_VERSION,
     LoadError,
@@ -127,7 +127,7 @@ def load(
         for key in ("inputs", "outputs"):
             if key in settings:
                 settings[key] = decode_spec(settings[key])
-        return Adapted(model, loaded, **settings)
+        return assemble(model, loaded, **settings)
     except (TypeError, ValueError) as error:
         raise LoadError(f"{path / MANIFEST} holds adapter settings that do not fit: {error}") from error
 

@@ -150,9 +150,11 @@ class Invariant(Kind):
 
     Attributes:
         data: Anything.
+        axis: The axis of a tensor that counts the pictures; None: it belongs to all of them together.
     """
 
     data: Any
+    axis: int | None = static(default=0)
 
 
 @value
@@ -161,6 +163,7 @@ class Logits(Invariant):
 
     Attributes:
         data: Shape ``(…, K)``.
+        axis: The axis that counts the pictures.
     """
 
     data: Tensor

@@ -113,7 +113,7 @@ def encode_spec(spec: Any) -> Any:
     if spec is None:
         return None
     if isinstance(spec, Mapping):
-        return {"entries": [[key, _encode_kind(kind)] for key, kind in spec.items()]}
+        return {"entries": [[key, encode_spec(kind)] for key, kind in spec.items()]}
     return _encode_kind(spec)
 
 
@@ -124,7 +124,7 @@ def decode_spec(data: Any) -> Any:
         ValueError: If the data names no kind.
     """
     if isinstance(data, dict) and "entries" in data:
-        return {key: _decode_kind(kind) for key, kind in data["entries"]}
+        return {key: decode_spec(kind) for key, kind in data["entries"]}
     return None if data is None else _decode_kind(data)
 
 

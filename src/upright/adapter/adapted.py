@@ -15,10 +15,11 @@ from ..canonicalizers.pose import Pose
 from ..groups.base import Element, FiniteGroup
 from ..groups.planar import PlanarGroup
 from ..kinds import Logits
-from .call import Call, read_call
+from .call import PICTURE_NAMES, Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
 from .result import Result, blend, merge, read_result
-from .spec import KindSpec, OutputSpec, Size, check_outputs, kind_class
+from .signature import InputSpec, Signature, unwrapped
+from .spec import OutputSpec, Size, check_outputs
 
 Mode = Literal["canonical", "top_k", "average"]
 MODES: tuple[Mode, ...] = ("canonical", "top_k", "average")
@@ -57,8 +58,11 @@ class Adapted(nn.Module):
         evidence: For ``"top_k"`` on class scores: weights are multiplied by ``exp(-evidence · H)``, ``H`` the
             entropy in nats of the model's prediction at that pose. The model is usually surest upright.
         canvas: How pictures that are not square share a call: ``"bucket"``, ``"pad"`` or ``"stretch"``.
-        inputs: Kinds of the arguments that are moved, by name or position; None: the first is a picture.
-        outputs: Kind of the result, or kinds by entry.
+        inputs: Kinds of the arguments that are moved, by name or position; None: what ``signature`` says, or
+            the first is a picture.
+        outputs: Kind of the result, or kinds by entry; None: what ``signature`` says, or class scores.
+        signature: What the model's class is known to take and return. Its methods and data can then be
+            reached as if they were the adapted model's own.
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489, equation 2; Mondal et al. 2023, arXiv 2310.01647.
@@ -74,8 +78,9 @@ class Adapted(nn.Module):
         cover: float | None = None,
         evidence: float = 0.0,
         canvas: Canvas = "bucket",
-        inputs: Mapping[int | str, KindSpec] | None = None,
-        outputs: OutputSpec = "logits",
+        inputs: Mapping[int | str, InputSpec] | None = None,
+        outputs: OutputSpec | None = None,
+        signature: Signature | None = None,
     ) -> None:
         super().__init__()
         if not callable(model):
@@ -90,18 +95,64 @@ class Adapted(nn.Module):
             check_positive("top_k", top_k)
         if cover is not None:
             check_fraction("cover", cover)
-        for spec in (inputs or {}).values():
-            kind_class(spec)
-        check_outputs(outputs)
+        check_outputs(inputs or {})
+        check_outputs("logits" if outputs is None else outputs)
+        if mode != "canonical" and outputs is None and signature is not None and not signature.averages:
+            raise ValueError(
+                f"{type(unwrapped(model)).__name__} returns a set whose entries change places from pose to "
+                f"pose, so results cannot be averaged as mode={mode!r} does; use mode='canonical'"
+            )
         self.model = model
         self.canonicalizer = canonicalizer
         self.mode, self.top_k, self.cover, self.evidence = mode, top_k, cover, evidence
-        self.canvas, self.inputs, self.outputs = canvas, inputs, outputs
+        self.canvas, self.inputs, self.outputs, self.signature = canvas, inputs, outputs, signature
 
     @property
     def group(self) -> FiniteGroup:
         """The group of transformations under which the model is now equivariant."""
         return self.canonicalizer.group
+
+    @property
+    def reads(self) -> Mapping[Any, Any] | None:
+        """Kinds of the arguments that are moved: as given, or else those of the signature."""
+        return self.inputs if self.inputs is not None or self.signature is None else self.signature.inputs
+
+    @property
+    def returns(self) -> OutputSpec:
+        """Kinds of the results: as given, or else those of the signature."""
+        if self.outputs is not None:
+            return self.outputs
+        return "logits" if self.signature is None else self.signature.outputs
+
+    def replace(self, **changes: Any) -> Adapted:
+        """Return an adapted model with other settings; the model and the canonicalizer are shared."""
+        names = ["model", "canonicalizer", "mode", "canvas", "inputs", "outputs", "signature"]
+        if changes.get("mode", self.mode) == "top_k":
+            names += ["top_k", "cover", "evidence"]
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return Adapted(**{**settings, **changes})
+
+    def __getattr__(self, name: str) -> Any:
+        """Reach methods and data of a model whose class is known: its configuration, its text tower."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            signature = self.__dict__.get("signature")
+            if signature is None or name.startswith("_") or name == "push_to_hub":
+                raise
+        model = unwrapped(self.model)
+        if name in signature.methods:
+            return self.replace(
+                model=getattr(model, name), signature=signature.methods[name], inputs=None, outputs=None
+            )
+        found = getattr(model, name)
+        takes = set(positional_names(found)).intersection(PICTURE_NAMES) if callable(found) else set()
+        if takes or isinstance(found, nn.Module):
+            raise AttributeError(
+                f"{name} of {type(model).__name__} is not adapted; to call it on pictures as they "
+                f"are, use <adapted>.model.{name}"
+            )
+        return found
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; see its own documentation for arguments and results."""
@@ -109,7 +160,7 @@ class Adapted(nn.Module):
 
     def run(self, *args: Any, **kwargs: Any) -> Run:
         """Call the model and return the output together with the poses and the number of passes."""
-        call = read_call(self.model, self.inputs, args, kwargs)
+        call = self._read(args, kwargs)
         pose: Pose = self.canonicalizer(call.pictures)
         if self.mode == "canonical" or call.batch == 0:
             result = self._conjugate(call, pose.element, pose.weights)
@@ -122,12 +173,12 @@ class Adapted(nn.Module):
 
     def pose(self, *args: Any, **kwargs: Any) -> Pose:
         """Return the poses of the pictures among the arguments, without running the model."""
-        pose: Pose = self.canonicalizer(read_call(self.model, self.inputs, args, kwargs).pictures)
+        pose: Pose = self.canonicalizer(self._read(args, kwargs).pictures)
         return pose
 
     def canonicalize(self, *args: Any, **kwargs: Any) -> tuple[Any, Pose]:
         """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
-        call = read_call(self.model, self.inputs, args, kwargs)
+        call = self._read(args, kwargs)
         pose: Pose = self.canonicalizer(call.pictures)
         if isinstance(call.pictures, Tensor) and self._swaps(call, pose.element) is None:
             return call.moved_back(pose.element).pictures, pose
@@ -146,6 +197,15 @@ class Adapted(nn.Module):
     def extra_repr(self) -> str:
         """Name the group and the mode."""
         return f"group={self.group}, mode={self.mode!r}, canvas={self.canvas!r}"
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        padding = self.signature.padding if self.signature is not None and self.inputs is None else None
+        return read_call(self.model, self.reads, args, kwargs, padding).without_padding()
+
+    def _result(self, output: Any, size: Size) -> Result:
+        return read_result(
+            self.returns, output, size, strict=self.outputs is not None or self.signature is None
+        )
 
     def _whole_group(self, batch: int, pose: Pose) -> tuple[Element, Tensor]:
         order = self.group.order
@@ -181,6 +241,8 @@ class Adapted(nn.Module):
 
     def _conjugate(self, call: Call, g: Element, weights: Tensor | None = None) -> Result:
         """Turn back, run the model, turn forward."""
+        if call.canvas is not None:
+            return self._conjugate_cut(call, g, call.canvas)
         swaps = self._swaps(call, g)
         if swaps is not None:
             return self._conjugate_shapes(call, g, swaps)
@@ -188,8 +250,20 @@ class Adapted(nn.Module):
         output = self.model(*back.args, **back.kwargs)
         if isinstance(output, list):
             return self._moved_list(output, back, g)
-        result = read_result(self.outputs, output, back.sizes[0] if back.sizes else (1, 1))
+        result = self._result(output, back.sizes[0] if back.sizes else (1, 1))
         return result.moved(g, weights, back.sizes)
+
+    def _conjugate_cut(self, call: Call, g: Element, canvas: Size) -> Result:
+        """Conjugate pictures cut out of their padding: one call of the model for each upright size."""
+        back = call.moved_back(g)
+        sizes = back.sizes
+        index = [torch.tensor([i for i, s in enumerate(sizes) if s == size]) for size in sorted(set(sizes))]
+        parts = []
+        for i in index:
+            one = back.select(i).stacked()
+            result = self._result(self.model(*one.args, **one.kwargs), one.sizes[0])
+            parts.append(result.spread(g[i.to(g.device)], canvas))
+        return merge(parts, index)
 
     def _moved_list(self, output: list[Any], back: Call, g: Element) -> Result:
         """Move the results of models that return one entry per picture (detectors)."""
@@ -197,17 +271,17 @@ class Adapted(nn.Module):
             raise ValueError(f"the model returned a list of {len(output)} entries for {back.batch} pictures")
         moved = []
         for i, (entry, size) in enumerate(zip(output, back.sizes, strict=True)):
-            moved.append(read_result(self.outputs, entry, size).moved(g[i]).output())
-        return Result(self.outputs, moved, [])
+            moved.append(self._result(entry, size).moved(g[i]).output())
+        return Result(self.returns, moved, [])
 
     def _unplaced(self, output: Any, back: Call, g: Element, size: Size, part: slice) -> Result:
         """Take a part of the results on a common canvas back to the pictures' own, and move them."""
         own = back.sizes[0]
         if isinstance(output, list):
-            entries = [read_result(self.outputs, entry, size) for entry in output[part]]
+            entries = [self._result(entry, size) for entry in output[part]]
             entries = [entry.unplaced(own, size, self.canvas).moved(g[i]) for i, entry in enumerate(entries)]
-            return Result(self.outputs, [entry.output() for entry in entries], [])
-        result = read_result(self.outputs, output, size).select(part)
+            return Result(self.returns, [entry.output() for entry in entries], [])
+        result = self._result(output, size).select(part)
         return result.unplaced(own, size, self.canvas).moved(g)
 
     def _swaps(self, call: Call, g: Element) -> Tensor | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,10 +13,16 @@ from torch import Tensor
 
 from ..actions import act, act_mixed
 from ..groups.base import Element
-from ..kinds import Image
-from .spec import KindSpec, Size, kind_class, wrap
+from ..kinds import Image, Invariant, Mask
+from .canvas import unplace
+from .signature import InputSpec, unwrapped
+from .spec import Size, kind_class, wrap
 
-_PICTURE_NAMES = ("pixel_values", "images", "image", "x", "input", "inputs")
+PICTURE_NAMES = ("pixel_values", "images", "image", "x", "input", "inputs")
+
+
+class _Cut(list[Tensor]):
+    """Rows of a tensor, each cut to the size of its picture."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,17 @@ class Call:
     Attributes:
         args: Positional arguments.
         kwargs: Keyword arguments.
-        moved: Kind of every argument that is moved, by position or name; the pictures come first.
+        moved: Kind of every argument that the specification names, by position or name; the pictures come
+            first.
+        padding: Which argument says where pictures are padded, if one does.
+        canvas: The padded canvas from which the pictures were cut; None: they were not.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    moved: dict[int | str, KindSpec]
+    moved: dict[int | str, InputSpec]
+    padding: int | str | None = None
+    canvas: Size | None = None
 
     @property
     def pictures(self) -> Any:
@@ -59,30 +71,66 @@ class Call:
 
     def select(self, index: Tensor) -> Call:
         """Return the call for some of the pictures: every argument with one entry a picture is cut alike."""
-        return self.map(lambda entry: _take(entry, index, self.batch))
-
-    def map(self, f: Callable[[Any], Any]) -> Call:
-        """Return the call with ``f`` applied to every argument."""
-        return replace(
-            self, args=tuple(f(a) for a in self.args), kwargs={k: f(v) for k, v in self.kwargs.items()}
-        )
+        arguments: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.kwargs.items()]
+        return self.with_values({
+            key: _take(entry, index, self.batch) for key, entry in arguments if not self._is_shared(key)
+        })  # fmt: skip
 
     def moved_back(self, g: Element, weights: Tensor | None = None) -> Call:
         """Return the call with every moved argument turned back by ``g``."""
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
+            if _is_invariant(spec):
+                continue
             if isinstance(entry, Tensor):
-                kind = wrap(spec, entry, self.sizes[0] if self.sizes else (1, 1))
+                kind = wrap(spec, entry, self.sizes[0] if self.sizes else (1, 1))  # type: ignore[arg-type]
                 values[key] = act_mixed(g, weights, kind, inverse=True).data
             else:
-                kinds = [wrap(spec, e, size) for e, size in zip(entry, self.sizes, strict=True)]
-                values[key] = [kind.data for kind in act(g.inverse(), kinds)]
+                kinds = [_entry_kinds(spec, e, size) for e, size in zip(entry, self.sizes, strict=True)]
+                moved = zip(act(g.inverse(), kinds), entry, strict=True)
+                values[key] = type(entry)(_entry_data(kind, e) for kind, e in moved)
         return self.with_values(values)
+
+    def without_padding(self) -> Call:
+        """Return the call with every picture, and what lies on it, cut to its own size, in lists.
+
+        Nothing changes where no picture is padded.
+        """
+        if self.padding is None or not isinstance(self.pictures, Tensor):
+            return self
+        valid = valid_sizes(self[self.padding], self.sizes)
+        canvas = self.sizes[0] if self.sizes else (1, 1)
+        if all(size == canvas for size in valid):
+            return self
+        values: dict[int | str, Any] = {}
+        for key, spec in self.moved.items():
+            entry = self[key]
+            if not _is_invariant(spec):
+                rows = [_cut(spec, row, size, canvas) for row, size in zip(entry, valid, strict=True)]
+                values[key] = _Cut(rows) if isinstance(entry, Tensor) else rows
+        return replace(self.with_values(values), canvas=canvas)
+
+    def stacked(self) -> Call:
+        """Return the call with what was cut, now of one shape, stacked again."""
+        values = {}
+        for key in self.moved:
+            entry = self[key]
+            if isinstance(entry, _Cut):
+                values[key] = torch.stack(entry)
+        return replace(self.with_values(values), canvas=None)
+
+    def _is_shared(self, key: int | str) -> bool:
+        spec = self.moved.get(key)
+        return isinstance(spec, partial) and spec.keywords.get("axis", 0) is None
 
 
 def read_call(
-    model: Any, inputs: Mapping[int | str, KindSpec] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: Any,
+    inputs: Mapping[Any, InputSpec] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    padding: str | None = None,
 ) -> Call:
     """Find the arguments that are moved.
 
@@ -91,36 +139,102 @@ def read_call(
         inputs: Kinds by position or name; None: the first argument, or the one named like a picture.
         args: Positional arguments of the call.
         kwargs: Keyword arguments of the call.
+        padding: Name of the argument that says where pictures are padded.
 
     Raises:
         TypeError: If no picture is among the arguments.
     """
+    names = positional_names(unwrapped(model)) if inputs is not None else []
+
+    def find(name: int | str) -> int | str | None:
+        """Return where a named argument is, or None if the call leaves it out."""
+        found = names.index(name) if isinstance(name, str) and name in names[: len(args)] else name
+        present = found < len(args) if isinstance(found, int) else found in kwargs
+        return (
+            found
+            if present and (args[found] if isinstance(found, int) else kwargs[found]) is not None
+            else None
+        )
+
     if inputs is None:
-        key: int | str | None = 0 if args else next((n for n in _PICTURE_NAMES if n in kwargs), None)
+        key: int | str | None = 0 if args else next((n for n in PICTURE_NAMES if n in kwargs), None)
         if key is None:
             raise TypeError(
                 f"no picture among the arguments {sorted(kwargs)}; "
                 "name it with adapt(..., inputs={'<name>': 'image'})"
             )
-        moved: dict[int | str, KindSpec] = {key: Image}
+        moved: dict[int | str, InputSpec] = {key: Image}
     else:
-        names = _positional_names(model)
-        moved = {}
-        for name, spec in inputs.items():
-            found = names.index(name) if isinstance(name, str) and name in names[: len(args)] else name
-            present = found < len(args) if isinstance(found, int) else found in kwargs
-            if present and (args[found] if isinstance(found, int) else kwargs[found]) is not None:
-                moved[found] = spec
+        present = {find(name): spec for name, spec in inputs.items()}
+        moved = {key: spec for key, spec in present.items() if key is not None}
     pictures = [key for key, spec in moved.items() if _is_image(spec)]
     if not pictures:
         raise TypeError(f"inputs must name a picture that is among the arguments, got {dict(inputs or {})}")
-    call = Call(args, kwargs, {pictures[0]: moved[pictures[0]], **moved})
+    mask = find(padding) if padding is not None else None
+    if mask is not None:
+        moved.setdefault(mask, Mask)
+    call = Call(args, kwargs, {pictures[0]: moved[pictures[0]], **moved}, mask)
     _check_pictures(call.pictures)
     return call
 
 
-def _is_image(spec: KindSpec) -> bool:
-    kind = kind_class(spec)
+def valid_sizes(mask: Tensor, sizes: list[Size]) -> list[Size]:
+    """Return the height and width of every picture inside its padding.
+
+    Args:
+        mask: Ones where there is picture, shape ``(B, H, W)``.
+        sizes: Canvas of every picture.
+
+    Raises:
+        ValueError: If the mask does not fit the pictures, or is no rectangle in the top left corner.
+    """
+    expected = (len(sizes), *sizes[0]) if sizes else tuple(mask.shape)
+    if tuple(mask.shape) != expected:
+        raise ValueError(
+            f"the padding mask must have shape {expected} to match the pictures, got {tuple(mask.shape)}"
+        )
+    inside = mask.bool()
+    heights, widths = inside.any(2).sum(1), inside.any(1).sum(1)
+    for i, (height, width) in enumerate(zip(heights.tolist(), widths.tolist(), strict=True)):
+        if not height or not bool(inside[i, :height, :width].all()):
+            raise ValueError(
+                f"padding must lie below and to the right of picture {i}, but its mask is no rectangle "
+                "of ones in the top left corner"
+            )
+    return list(zip(heights.tolist(), widths.tolist(), strict=True))
+
+
+def _entry_kinds(spec: InputSpec, entry: Any, size: Size) -> Any:
+    """Wrap one picture's entry: a tensor, or what is named of a dictionary."""
+    if isinstance(spec, Mapping):
+        return {name: wrap(kind, entry[name], size) for name, kind in spec.items() if name in entry}
+    return wrap(spec, entry, size)
+
+
+def _entry_data(kinds: Any, entry: Any) -> Any:
+    return (
+        {**entry, **{name: kind.data for name, kind in kinds.items()}}
+        if isinstance(kinds, dict)
+        else kinds.data
+    )
+
+
+def _cut(spec: InputSpec, entry: Any, size: Size, canvas: Size) -> Any:
+    """Cut one picture's entry on the padded canvas to the picture's own size; fractions follow."""
+    kinds = _entry_kinds(spec, entry, canvas)
+    if isinstance(kinds, dict):
+        kinds = {name: unplace(kind, size, canvas, "pad") for name, kind in kinds.items()}
+        return _entry_data(kinds, entry)
+    return unplace(kinds, size, canvas, "pad").data
+
+
+def _is_invariant(spec: InputSpec) -> bool:
+    kind = None if isinstance(spec, Mapping) else kind_class(spec)
+    return isinstance(kind, type) and issubclass(kind, Invariant)
+
+
+def _is_image(spec: InputSpec) -> bool:
+    kind = None if isinstance(spec, Mapping) else kind_class(spec)
     return isinstance(kind, type) and issubclass(kind, Image)
 
 
@@ -141,7 +255,8 @@ def _check_pictures(pictures: Any) -> None:
         )
 
 
-def _positional_names(model: Any) -> list[str]:
+def positional_names(model: Any) -> list[str]:
+    """Return the names of the arguments of a module or function; none where it does not tell."""
     call = model.forward if isinstance(model, torch.nn.Module) else model
     try:
         return list(inspect.signature(call).parameters)
@@ -153,5 +268,5 @@ def _take(entry: Any, index: Tensor, batch: int) -> Any:
     if isinstance(entry, Tensor) and entry.ndim and entry.shape[0] == batch:
         return entry[index.to(entry.device)]
     if isinstance(entry, list) and len(entry) == batch:
-        return [entry[i] for i in index.tolist()]
+        return type(entry)(entry[i] for i in index.tolist())
     return entry

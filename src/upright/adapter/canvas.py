@@ -34,9 +34,14 @@ def place(pictures: Tensor, size: Size, canvas: Canvas) -> Tensor:
     if (height, width) == size:
         return pictures
     if canvas == "pad":
-        return F.pad(pictures, (0, size[1] - width, 0, size[0] - height))
+        return pad_to(pictures, size)
     antialias = pictures.is_floating_point()
     return F.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def pad_to(x: Tensor, size: Size) -> Tensor:
+    """Pad ``(…, h, w)`` with zeros below and to the right."""
+    return F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2]))
 
 
 def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:

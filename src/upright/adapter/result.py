@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..actions import act_mixed
 from ..groups.base import Element
 from ..kinds import Boxes, Invariant, Kind, Logits, OrientedBoxes, Points
-from .canvas import Canvas, unplace
+from .canvas import Canvas, pad_to, unplace
 from .spec import OutputSpec, Size, map_output, wrap
 
 
@@ -24,18 +25,26 @@ class Result:
         spec: What the results are.
         template: The model's own output, whose structure is returned to the user.
         kinds: The tensors of the template, in its order, as kinds.
+        size: Canvas of the pictures that the model saw.
+        strict: Whether entries that the specification names must be there.
     """
 
     spec: OutputSpec
     template: Any
     kinds: list[Kind]
+    size: Size = (1, 1)
+    strict: bool = True
 
     def output(self) -> Any:
         """Return the results in the structure of the model's own output."""
         if isinstance(self.template, list):  # one entry a picture, moved already
             return self.template
         kinds = iter(self.kinds)
-        return map_output(self.spec, self.template, lambda spec, data: next(kinds).data)
+
+        def take(spec: Any, data: Tensor) -> Any:
+            return next(kinds).data
+
+        return map_output(self.spec, self.template, take, strict=self.strict)
 
     def moved(self, g: Element, weights: Tensor | None = None, sizes: list[Size] | None = None) -> Result:
         """Return the results moved forward by ``g``; ``sizes`` are the canvases where they differ."""
@@ -49,10 +58,14 @@ class Result:
 
     def select(self, part: slice) -> Result:
         """Return the results of some of the pictures."""
-        return replace(self, kinds=[k.replace(data=k.data[part]) if k.data.ndim else k for k in self.kinds])
+        return replace(self, kinds=[_part(kind, part) for kind in self.kinds])
+
+    def spread(self, g: Element, canvas: Size) -> Result:
+        """Return the results moved forward by ``g``, each put back on the padded canvas."""
+        return replace(self, kinds=[_spread(kind, g, self.size, canvas) for kind in self.kinds])
 
 
-def read_result(spec: OutputSpec, output: Any, size: Size) -> Result:
+def read_result(spec: OutputSpec, output: Any, size: Size, *, strict: bool = True) -> Result:
     """Find the tensors of a model's output on the canvas ``size``."""
     kinds: list[Kind] = []
 
@@ -60,8 +73,8 @@ def read_result(spec: OutputSpec, output: Any, size: Size) -> Result:
         kinds.append(wrap(kind, data, size))
         return data
 
-    map_output(spec, output, collect)
-    return Result(spec, output, kinds)
+    map_output(spec, output, collect, strict=strict)
+    return Result(spec, output, kinds, size, strict)
 
 
 def _moved(kind: Kind, g: Element, weights: Tensor | None) -> Kind:
@@ -82,6 +95,38 @@ def _moved_apart(kind: Kind, g: Element, sizes: list[Size]) -> Kind:
     return kind.replace(data=torch.cat(data))
 
 
+def _spread(kind: Kind, g: Element, size: Size, canvas: Size) -> Kind:
+    """Move results of pictures that shared an upright canvas, one by one, each to its own picture."""
+    if isinstance(kind, Invariant) or not kind.data.shape[0]:
+        return kind
+    moved = [_moved(kind.replace(data=kind.data[i : i + 1]), g[i : i + 1], None).data for i in range(len(g))]
+    if not isinstance(kind, (Boxes, OrientedBoxes, Points)):
+        rows, columns = kind.data.shape[-2:]
+        moved = [pad_to(m, _on_canvas(m, size, (rows, columns), canvas)) for m in moved]
+    return kind.replace(data=torch.cat(moved))
+
+
+def _on_canvas(moved: Tensor, size: Size, grid: Size, canvas: Size) -> Size:
+    """Return the shape of a dense result on the padded canvas, by its stride on the canvas of one picture."""
+    strides = [side / cells for side, cells in zip(size, grid, strict=True)]
+    stride = max(strides)  # cells at the border may be cut
+    whole = round(stride) if stride >= 1 else 1 / round(1 / stride)
+    height, width = (math.ceil(side / whole) for side in canvas)
+    return max(height, moved.shape[-2]), max(width, moved.shape[-1])
+
+
+def _part(kind: Kind, part: slice) -> Kind:
+    axis = batch_axis(kind)
+    if axis is None or kind.data.ndim == 0:
+        return kind
+    return kind.replace(data=kind.data[(slice(None),) * axis + (part,)])
+
+
+def batch_axis(kind: Kind) -> int | None:
+    """Return the axis of a result that counts the pictures; None: it belongs to all of them together."""
+    return kind.axis if isinstance(kind, Invariant) else 0
+
+
 def merge(parts: list[Result], index: list[Tensor]) -> Result:
     """Put the results of parts of a batch together; ``index`` holds the numbers of each part's pictures."""
     order = torch.cat(index).argsort()
@@ -90,13 +135,28 @@ def merge(parts: list[Result], index: list[Tensor]) -> Result:
         return replace(parts[0], template=[entries[i] for i in order.tolist()])
     kinds = []
     for columns in zip(*(part.kinds for part in parts), strict=True):
-        if columns[0].data.ndim == 0:  # a scalar, such as a loss that the model computes itself
-            shares = torch.tensor([float(len(i)) for i in index]) / len(order)
-            data = sum(c.data * s for c, s in zip(columns, shares.tolist(), strict=True))
-        else:
-            data = torch.cat([c.data for c in columns])[order.to(columns[0].data.device)]
-        kinds.append(columns[0].replace(data=data))
+        kinds.append(_merge_kind(columns, index, order))
     return replace(parts[0], kinds=kinds)
+
+
+def _merge_kind(columns: tuple[Kind, ...], index: list[Tensor], order: Tensor) -> Kind:
+    first = columns[0]
+    axis = batch_axis(first)
+    if axis is None:
+        return first
+    if first.data.ndim == 0:  # a scalar, such as a loss that the model computes itself
+        shares = [len(i) / len(order) for i in index]
+        return first.replace(data=sum(c.data * s for c, s in zip(columns, shares, strict=True)))
+    for column, numbers in zip(columns, index, strict=True):
+        if column.data.ndim <= axis or column.data.shape[axis] != len(numbers):
+            raise ValueError(
+                f"a result of shape {tuple(column.data.shape)} has not one entry for each of {len(numbers)} "
+                "pictures; if it belongs to all pictures together, name it in outputs as "
+                "functools.partial(upright.Invariant, axis=None)"
+            )
+    return first.replace(
+        data=torch.cat([c.data for c in columns], axis).index_select(axis, order.to(first.data.device))
+    )
 
 
 def blend(parts: list[Result], index: list[Tensor], weights: list[Tensor]) -> Result:
@@ -119,6 +179,17 @@ def blend(parts: list[Result], index: list[Tensor], weights: list[Tensor]) -> Re
 
 def _blend_kind(columns: tuple[Kind, ...], index: list[Tensor], shares: list[Tensor]) -> Kind:
     first = columns[0]
+    axis = batch_axis(first)
+    if axis is None:
+        return first
+    if first.data.ndim == 0:  # a scalar, such as a loss
+        total = sum(float(share.sum()) for share in shares)
+        return first.replace(
+            data=sum(c.data * (float(s.sum()) / total) for c, s in zip(columns, shares, strict=True))
+        )
+    if axis:
+        rows = tuple(c.replace(data=c.data.movedim(axis, 0), axis=0) for c in columns)
+        return first.replace(data=_blend_kind(rows, index, shares).data.movedim(0, axis))
     data: Tensor = first.data
     if isinstance(first, (Boxes, OrientedBoxes, Points)):
         raise TypeError(f"{type(first).__name__} of several poses cannot be averaged; use mode='canonical'")

@@ -26,8 +26,9 @@ from ..kinds import (
 
 Size = tuple[int, int]
 KindSpec = str | type[Kind] | Callable[..., Kind]
-"""A kind by name (``"image"``, ``"mask"``, ``"boxes"`` …), a kind class, or a ``functools.partial`` of one
-(``partial(Boxes, format="cxcywh", normalized=True)``)."""
+"""A kind by name (``"image"``, ``"mask"``, ``"boxes"`` …), a kind class, a ``functools.partial`` of one
+(``partial(Boxes, format="cxcywh", normalized=True)``), or a function ``f(data, size=(height, width))`` that
+returns a kind, where it depends on the data."""
 
 KINDS: dict[str, type[Kind]] = {
     "image": Image,
@@ -61,22 +62,24 @@ def kind_class(spec: KindSpec) -> Any:
 def wrap(spec: KindSpec, data: Any, size: Size) -> Kind:
     """Make the kind of some data on a canvas of the given size."""
     make = KINDS[spec] if isinstance(spec, str) else spec
-    if isinstance(kind_class(spec), type) and issubclass(kind_class(spec), _ON_A_CANVAS):
+    if not isinstance(kind_class(spec), type) or issubclass(kind_class(spec), _ON_A_CANVAS):
         return make(data, size=size)  # type: ignore[call-arg]
     return make(data)  # type: ignore[call-arg]
 
 
-OutputSpec = KindSpec | Mapping[Any, KindSpec]
+EntrySpec = KindSpec | Mapping[Any, Any]
+"""Kind of an entry; where it is a dictionary, or a list or tuple of such, kinds by entry, to any depth."""
+OutputSpec = EntrySpec
 Move = Callable[[KindSpec, Any], Any]
 
 
-def map_output(spec: OutputSpec, output: Any, move: Move) -> Any:
+def map_output(spec: OutputSpec, output: Any, move: Move, *, strict: bool = True) -> Any:
     """Rebuild a model's output with every specified tensor replaced by ``move(kind, tensor)``.
 
     A single kind means the tensor itself, the entry ``"logits"`` of a mapping (its first entry if there is
     none), or the first entry of a tuple. A mapping names entries, by key or by position. Entries that are
     not named are invariant: they are handed to ``move`` as such where they are tensors, and kept where they
-    are not.
+    are not. Entries that are named but missing raise if ``strict``, else they are skipped.
     """
     if isinstance(output, Tensor):
         if isinstance(spec, Mapping):
@@ -86,25 +89,27 @@ def map_output(spec: OutputSpec, output: Any, move: Move) -> Any:
         return move(spec, output)
     if isinstance(output, Mapping):
         named = spec if isinstance(spec, Mapping) else {_primary(output): spec}
-        _check_named(named, list(output))
+        _check_named(named, list(output), strict)
         return _with_items(
             output, {k: _move_entry(named.get(k, Invariant), v, move) for k, v in output.items()}
         )
     if isinstance(output, tuple):
         named = spec if isinstance(spec, Mapping) else {0: spec}
-        _check_named(named, list(range(len(output))))
+        _check_named(named, list(range(len(output))), strict)
         return _with_entries(
             output, [_move_entry(named.get(i, Invariant), e, move) for i, e in enumerate(output)]
         )
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
         named = spec if isinstance(spec, Mapping) else {_primary(fields): spec}
-        _check_named(named, list(fields))
+        _check_named(named, list(fields), strict)
         made = copy.copy(output)
         for name, entry in fields.items():
             object.__setattr__(made, name, _move_entry(named.get(name, Invariant), entry, move))
         return made
-    if isinstance(spec, Mapping) or not issubclass(kind_class(spec), Invariant):
+    if isinstance(spec, Mapping) or not (
+        isinstance(kind_class(spec), type) and issubclass(kind_class(spec), Invariant)
+    ):
         raise TypeError(
             f"outputs={spec!r} needs a tensor, tuple, dict or dataclass, but the model returned "
             f"{type(output).__name__}; wrap the model in a function that returns tensors"
@@ -112,11 +117,12 @@ def map_output(spec: OutputSpec, output: Any, move: Move) -> Any:
     return output
 
 
-def _move_entry(spec: KindSpec, entry: Any, move: Move) -> Any:
+def _move_entry(spec: EntrySpec, entry: Any, move: Move) -> Any:
     if isinstance(entry, Tensor):
-        return move(spec, entry)
+        return move(Invariant if isinstance(spec, Mapping) else spec, entry)
     if isinstance(entry, Mapping):
-        return _with_items(entry, {k: _move_entry(spec, v, move) for k, v in entry.items()})
+        inner = (lambda k: spec.get(k, Invariant)) if isinstance(spec, Mapping) else (lambda k: spec)
+        return _with_items(entry, {k: _move_entry(inner(k), v, move) for k, v in entry.items()})
     if isinstance(entry, (tuple, list)):
         return _with_entries(entry, [_move_entry(spec, e, move) for e in entry])
     return entry
@@ -131,9 +137,14 @@ def _primary(output: Mapping[Any, Any]) -> Any:
     return "logits" if "logits" in output else next(iter(output), "logits")
 
 
-def _check_named(named: Mapping[Any, Any], found: list[Any]) -> None:
+def _check_named(named: Mapping[Any, Any], found: list[Any], strict: bool) -> None:
     missing = [key for key in named if key not in found]
-    if missing:
+    if not strict and len(missing) == len(named) and missing and all(isinstance(key, int) for key in found):
+        raise TypeError(
+            f"the results of this model are known by name ({', '.join(map(str, named))}), but it returned a "
+            "tuple; call it with return_dict=True"
+        )
+    if strict and missing:
         raise KeyError(f"outputs names {missing}, which the model did not return; it returned {found}")
 
 
@@ -146,5 +157,8 @@ def _with_items(output: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
 
 def check_outputs(spec: OutputSpec) -> None:
     """Raise ValueError if a specification names an unknown kind."""
-    for entry in spec.values() if isinstance(spec, Mapping) else [spec]:
-        kind_class(entry)
+    if isinstance(spec, Mapping):
+        for entry in spec.values():
+            check_outputs(entry)
+    else:
+        kind_class(spec)

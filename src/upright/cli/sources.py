@@ -154,19 +154,8 @@ def open_source(args: argparse.Namespace, saved: str | None) -> Source:
     robust = hub.load(path, loaded.model, trust_code=args.trust_code)
     settings = adapter_settings(args)
     if settings:
-        robust = readjusted(robust, settings)
+        robust = robust.replace(**settings)
     return _ready(args, loaded, robust)
-
-
-def readjusted(robust: Adapted, settings: dict[str, Any]) -> Adapted:
-    """Return the adapted model with other settings; those of ``top_k`` go with the mode."""
-    from ..adapter import Adapted
-
-    names = ["canvas", "inputs", "outputs", "mode"]
-    if settings.get("mode", robust.mode) == "top_k":
-        names += ["top_k", "cover", "evidence"]
-    kept: dict[str, Any] = {name: getattr(robust, name) for name in names}
-    return Adapted(robust.model, robust.canonicalizer, **{**kept, **settings})
 
 
 def adapt_ready(args: argparse.Namespace, loaded: LoadedModel) -> Adapted:

@@ -151,11 +151,7 @@ class Orbit:
         return bool(getattr(self.robust.group, "is_exact_on_grid", False))
 
     def _averaging(self) -> Adapted:
-        robust = self.robust
-        return Adapted(
-            robust.model, robust.canonicalizer, mode="average", canvas=robust.canvas, inputs=robust.inputs,
-            outputs=robust.outputs,
-        )  # fmt: skip
+        return self.robust.replace(mode="average")
 
     def _several(self, averaging: Adapted, x: Tensor) -> tuple[Tensor, Tensor]:
         run = call(self.robust, averaging.run, x)

@@ -16,7 +16,7 @@ from .metrics import INVALID
 
 def call(robust: Adapted, model: Any, x: Tensor) -> Any:
     """Call a model on pictures, by the keyword under which the adapter moves them if it has one."""
-    for key, spec in (robust.inputs or {}).items():
+    for key, spec in (robust.reads or {}).items():
         kind = kind_class(spec)
         if isinstance(key, str) and isinstance(kind, type) and issubclass(kind, Image):
             return model(**{key: x})
@@ -44,8 +44,8 @@ def class_scores(robust: Adapted, output: Any, batch: int) -> Tensor:
 
 
 def _find(robust: Adapted, output: Any) -> Any:
-    if isinstance(robust.outputs, Mapping) and isinstance(output, (Mapping, tuple)):
-        for key, spec in robust.outputs.items():
+    if isinstance(robust.returns, Mapping) and isinstance(output, (Mapping, tuple)):
+        for key, spec in robust.returns.items():
             kind = kind_class(spec)
             if isinstance(kind, type) and issubclass(kind, Logits):
                 return output[key]

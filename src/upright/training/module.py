@@ -222,9 +222,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
             return self._task_metrics(self.predictor(pictures), labels, None)
         robust = self.robust
         sees = _Degrading(robust.canonicalizer, lambda x: self._degraded(x, generator))
-        conjugated = Adapted(
-            robust.model, sees, canvas=robust.canvas, inputs=robust.inputs, outputs=robust.outputs
-        )  # fmt: skip
+        conjugated = robust.replace(canonicalizer=sees, mode="canonical")
         run = conjugated.run(pictures)
         task = self._task_metrics(run.output, labels, run.pose)
         of_pose = self._pose_metrics(run.pose, pictures, generator)

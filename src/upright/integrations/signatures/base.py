@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 
-from ...adapter.spec import KindSpec
+from ...adapter.signature import Signature as Signature
+from ...kinds import Invariant
 
-
-@dataclass(frozen=True)
-class Signature:
-    """What a model class takes and returns that moves with the picture.
-
-    Attributes:
-        inputs: Kinds of the arguments by name, the picture first; arguments that a call leaves out are
-            skipped, those not named are handed through untouched.
-        outputs: Kinds of the result's entries by name; entries that a result lacks are skipped, those not
-            named are invariant.
-        padding: Name of the argument, a mask ``(B, H, W)`` of ones where there is picture and zeros where
-            there is padding below or to the right of it, for models that take batches of differently sized
-            pictures; None: there is no such argument.
-    """
-
-    inputs: Mapping[str, KindSpec]
-    outputs: Mapping[str, KindSpec] = field(default_factory=dict)
-    padding: str | None = None
+SHARED = partial(Invariant, axis=None)
+"""Belongs to the whole call, not to a picture each: texts, their embeddings."""
