@@ -5,28 +5,34 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..actions import act
 from ..adapter import Adapted
+from ..adapter.call import Call, read_call
 from ..adapter.result import read_result
-from ..adapter.spec import OutputSpec
+from ..adapter.signature import InputSpec
+from ..adapter.spec import OutputSpec, Size
 from ..canonicalizers import Canonicalizer, IdentityCanonicalizer
-from ..groups.base import Element
+from ..groups.base import Element, FiniteGroup
 from ..kinds import Image, Kind
 from .actions import MakeKind
 from .models import _draw, _elements, redraw_weights
 from .tolerances import errors, require, require_true
 
+MakeInput = MakeKind | Callable[[int, torch.Generator], dict[str, Any]]
+"""``make_x(batch, generator)`` returns an ``Image``, or the keyword arguments of a call."""
+
 
 def assert_adapted(
     model: Callable[..., Any],
     canonicalizer: Canonicalizer,
-    make_x: type[Kind] | MakeKind = Image,
+    make_x: type[Kind] | MakeInput = Image,
     *,
+    inputs: Mapping[Any, InputSpec] | None = None,
     outputs: OutputSpec = "logits",
     adapter: Callable[..., Any] = Adapted,
     share: float = 0.999,
@@ -40,16 +46,18 @@ def assert_adapted(
     """Check that an arbitrary model, which is not equivariant, becomes so: ``Φ(act(g, x)) = act(g, Φ(x))``.
 
     Also: the bare model is *not* equivariant (else the check says nothing); with the identity canonicalizer
-    the output is the bare model's, bit for bit and of its type; an empty batch works; the pictures stay as
-    they are.
+    the output is the bare model's, bit for bit and of its type; results have the shapes of the bare model's;
+    an empty batch works where the bare model takes one; the pictures stay as they are.
 
     Args:
         model: The model: a module (copied, its weights drawn anew each trial) or any callable.
         canonicalizer: The canonicalizer.
-        make_x: ``Image``, or ``make_x(batch, generator) -> Image``.
-        outputs: What the model returns; see `upright.adapt`.
+        make_x: ``Image``, or ``make_x(batch, generator)`` that returns an ``Image``, or a dictionary of
+            keyword arguments.
+        inputs: How keyword arguments move, by name; see `upright.adapt`.
+        outputs: How what the model returns moves; see `upright.adapt`.
         adapter: What builds the adapted model, called as ``adapter(model, canonicalizer, outputs=…,
-            **settings)``.
+            **settings)``, with ``inputs`` where they are given.
         share: Least share of inputs on which the law must hold (ties may break it).
         tolerance: Allowed absolute error; 0 asks for equal bits.
         trials: How many times weights and pictures are drawn.
@@ -60,49 +68,103 @@ def assert_adapted(
 
     Raises:
         AssertionError: If a law does not hold.
+
+    Example:
+        >>> import torch, upright
+        >>> from upright.testing import assert_adapted
+        >>> class Segmenter(torch.nn.Conv2d):
+        ...     def forward(self, pixel_values):
+        ...         return {"logits": super().forward(pixel_values)}
+        >>> assert_adapted(
+        ...     Segmenter(3, 2, 3, padding=1),
+        ...     upright.canonicalizer("C4", size=16, options={"widths": [6, 8], "strides": [2, 2]}),
+        ...     lambda batch, generator: {"pixel_values": torch.rand(batch, 3, 16, 24, generator=generator)},
+        ...     inputs={"pixel_values": "image"},
+        ...     outputs={"logits": "mask"},
+        ... )
     """
     generator = generator or torch.Generator().manual_seed(0)
-    group, held, failed, worst, moves = canonicalizer.group, 0, 0, 0.0, 0
-    bare_holds, compared = 0, 0
+    settings = {**settings, "outputs": outputs, **({} if inputs is None else {"inputs": inputs})}
+    found = _Found(canonicalizer.group, tolerance)
     for _ in range(trials):
         phi, used = _prepared(model, canonicalizer, redraw, generator)
-        adapted = adapter(phi, used, outputs=outputs, **settings)
-        x = _draw(make_x, group, batch, generator)
-        x = x.replace(data=x.data.float())
-        before = x.data.clone()
+        call = _drawn(phi, make_x, inputs, used, batch, generator)
+        before = call.pictures.clone()
         with torch.no_grad():
-            plain, out = phi(x.data), adapted(x.data)
-            _check_identity(adapter, phi, group, x.data, plain, outputs, settings)
-            require_true(
-                "an adapted model returns what the model returns", type(out) is type(plain), str(type(out))
-            )
-            elements = _elements(group, 8, generator)
-            for k in range(len(elements)):
-                every = _spread(elements, k, batch, x.data.shape[-2] == x.data.shape[-1])
-                moved = act(every, x).data
-                gaps = _gaps(adapted(moved), _moved(outputs, out, every, x), batch)
-                ok = gaps <= tolerance
-                held, failed = held + int(ok.sum()), failed + int((~ok).sum())
-                worst = max(worst, float(gaps.nan_to_num(torch.inf).max()))
-                bare = _gaps(phi(moved), _moved(outputs, plain, every, x), batch)
-                bare_holds, compared = (
-                    bare_holds + int((bare <= max(tolerance, 1e-6)).sum()),
-                    compared + batch,
-                )
-                moves += int(not torch.equal(moved, x.data)) if moved.shape == x.data.shape else 1
-        require("pictures are not changed in place", errors(x.data, before), 0)
-    require_true("pictures move, or the check says nothing", moves > 0)
-    vacuous = bare_holds > 0.9 * compared
+            _check_identity(adapter, phi, used.group, call, settings)
+            _check_moves(adapter(phi, used, **settings), phi, call, outputs, found, generator)
+        require("pictures are not changed in place", errors(call.pictures, before), 0)
+    found.check(share)
+
+
+@dataclass
+class _Found:
+    """How often the law held, of the adapted and of the bare model."""
+
+    group: FiniteGroup
+    tolerance: float
+    held: int = 0
+    compared: int = 0
+    bare: int = 0
+    moves: int = 0
+    worst: float = 0.0
+
+    def add(self, gaps: Tensor, bare: Tensor, *, moves: bool) -> None:
+        """Count the differences of a batch from the law, ``(B,)`` each."""
+        self.held += int((gaps <= self.tolerance).sum())
+        self.bare += int((bare <= max(self.tolerance, 1e-6)).sum())
+        self.worst = max(self.worst, float(gaps.nan_to_num(torch.inf).max()))
+        self.compared += len(gaps)
+        self.moves += moves
+
+    def check(self, share: float) -> None:
+        """Raise unless the law holds for the adapted model and not for the bare one."""
+        require_true("pictures move, or the check says nothing", self.moves > 0)
+        require_true(
+            "the bare model is not equivariant, or the check says nothing",
+            self.bare <= 0.9 * self.compared,
+            f"it is on {self.bare} of {self.compared}",
+        )
+        require_true(
+            f"{self.group}: Φ(act(g, x)) is act(g, Φ(x)) on {share:.1%} of inputs",
+            self.held >= share * self.compared,
+            f"it fails on {self.compared - self.held} of {self.compared}, by up to {self.worst:.3g}",
+        )
+
+
+def _check_moves(
+    adapted: Any, phi: Any, call: Call, outputs: OutputSpec, found: _Found, generator: torch.Generator
+) -> None:
+    """Compare what is returned for moved pictures with what is returned, moved."""
+    plain, out = phi(*call.args, **call.kwargs), adapted(*call.args, **call.kwargs)
+    require_true("an adapted model returns what the model returns", type(out) is type(plain), str(type(out)))
+    height, width = call.sizes[0]
+    shapes = [[tuple(t.shape) for t in leaves(o)] for o in (out, plain)]
     require_true(
-        "the bare model is not equivariant, or the check says nothing",
-        not vacuous,
-        f"it is on {bare_holds} of {compared}",
+        "an adapted model returns the shapes that the model returns",
+        isinstance(plain, list) or shapes[0] == shapes[1],
+        f"{shapes[0]} for {shapes[1]}",
     )
-    require_true(
-        f"{group}: Φ(act(g, x)) is act(g, Φ(x)) on {share:.1%} of inputs",
-        held >= share * (held + failed),
-        f"it fails on {failed} of {held + failed}, by up to {worst:.3g}",
-    )
+    elements = _elements(found.group, 8, generator)
+    for k in range(len(elements)):
+        every = _spread(elements, k, call.batch, height == width)
+        moved = call.moved_back(every.inverse())
+        gaps = [
+            _gaps(f(*moved.args, **moved.kwargs), _moved(outputs, y, every, (height, width)), call.batch)
+            for f, y in ((adapted, out), (phi, plain))
+        ]
+        same = moved.pictures.shape == call.pictures.shape and torch.equal(moved.pictures, call.pictures)
+        found.add(gaps[0], gaps[1], moves=not same)
+
+
+def _drawn(
+    phi: Any, make_x: Any, inputs: Any, canonicalizer: Canonicalizer, batch: int, generator: torch.Generator
+) -> Call:
+    """Draw the arguments of a call."""
+    x = _draw(make_x, canonicalizer.group, batch, generator)
+    if isinstance(x, dict):
+        return read_call(phi, inputs, (), x)
+    return read_call(phi, None, (x.data.float(),), {})
 
 
 def _prepared(
@@ -124,26 +186,25 @@ def _spread(elements: Element, k: int, batch: int, is_square: bool) -> Element:
 
 
 def _check_identity(
-    adapter: Callable[..., Any],
-    phi: Any,
-    group: Any,
-    x: Tensor,
-    plain: Any,
-    outputs: Any,
-    settings: Mapping[str, Any],
+    adapter: Callable[..., Any], phi: Any, group: Any, call: Call, settings: Mapping[str, Any]
 ) -> None:
-    still = adapter(phi, IdentityCanonicalizer(group), outputs=outputs, **settings)
+    still = adapter(phi, IdentityCanonicalizer(group), **settings)
     if getattr(still, "mode", "canonical") != "average":
-        gaps = _gaps(still(x), plain, len(x))
+        found, plain = still(*call.args, **call.kwargs), phi(*call.args, **call.kwargs)
+        gaps = _gaps(found, plain, call.batch)
         require("with the identity canonicalizer the output is the model's, bit for bit", gaps, 0)
-    empty = leaves(still(x[:0]))
+    none = call.select(torch.zeros(0, dtype=torch.long))
+    try:
+        phi(*none.args, **none.kwargs)
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError):
+        return  # the model itself takes no empty batch
+    empty = leaves(still(*none.args, **none.kwargs))
     sizes = [tensor.shape[0] for tensor in empty if tensor.ndim]
     require_true("an empty batch gives empty results", all(s == 0 for s in sizes), str(sizes))
 
 
-def _moved(outputs: OutputSpec, output: Any, g: Element, x: Kind) -> Any:
-    """Move a model's output on the canvas of ``x`` by ``g``, whatever its structure."""
-    size = (int(x.data.shape[-2]), int(x.data.shape[-1]))
+def _moved(outputs: OutputSpec, output: Any, g: Element, size: Size) -> Any:
+    """Move a model's output on a canvas by ``g``, whatever its structure."""
     if isinstance(output, list):
         return [read_result(outputs, entry, size).moved(g[i]).output() for i, entry in enumerate(output)]
     return read_result(outputs, output, size).moved(g).output()
