@@ -47,7 +47,7 @@ def rot90_masked(x: Tensor, moves: list[tuple[int, bool]]) -> Tensor:
 
 def gather(table: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     def run(x: Tensor, numbers: Tensor) -> Tensor:
-        index = table[numbers].unsqueeze(1).expand(-1, x.shape[1], -1)
+        index = table.index_select(0, numbers).unsqueeze(1).expand(-1, x.shape[1], -1)
         return x.flatten(-2).gather(-1, index).view_as(x)
 
     return run

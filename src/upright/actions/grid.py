@@ -103,7 +103,7 @@ def _gather_pixels(x: Tensor, moves: Tensor) -> Tensor:
     """Apply each move by one gather, without looking at its value."""
     n = x.shape[-1]
     compiling = torch.compiler.is_compiling()
-    index = _sources(moves, n) if compiling else _all_sources(n, x.device)[moves]  # (B, N·N)
+    index = _sources(moves, n) if compiling else _all_sources(n, x.device).index_select(0, moves)  # (B, N·N)
     flat = x.reshape(x.shape[0], -1, n * n)
     return flat.gather(-1, index.unsqueeze(1).expand(-1, flat.shape[1], -1)).view(x.shape)
 
@@ -122,7 +122,8 @@ def _sources(moves: Tensor, n: int) -> Tensor:
 @lru_cache(maxsize=16)
 def _all_sources(n: int, device: torch.device) -> Tensor:
     """Return the constant table of `_sources` for all eight moves."""
-    return _sources(torch.arange(8, device=device), n)
+    with torch.inference_mode(False):
+        return _sources(torch.arange(8, device=device), n)
 
 
 def resample(

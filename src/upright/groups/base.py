@@ -151,6 +151,8 @@ class Element:
 
     def expand(self, *shape: int) -> Element:
         """Return the elements broadcast to the batch shape ``shape``."""
+        if self.shape == shape:
+            return self
         return Element(self.group, self.value.expand(*shape, *self.value.shape[len(self.shape) :]))
 
     def compose(self, other: Element) -> Element:

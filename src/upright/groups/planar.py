@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -67,6 +68,10 @@ class PlanarGroup(Group):
         return torch.where(self.is_reflected(between), math.pi, torch.minimum(angle, 2 * math.pi - angle))
 
 
+_LARGEST_TABLE = 4096
+"""Matrices of groups up to this order are looked up, those of larger ones are computed."""
+
+
 class FinitePlanarGroup(PlanarGroup, FiniteGroup):
     """What C_n and D_n share: ``n`` rotations, numbered first; then, in D_n, the reflected ones."""
 
@@ -95,12 +100,36 @@ class FinitePlanarGroup(PlanarGroup, FiniteGroup):
         """Return ``turns + 4 · flip`` where the element keeps the grid, else -1; int64, shape ``g.shape``."""
         if self.n == 4:
             return g.value  # the elements are numbered like the moves
-        return torch.tensor(self.all_grid_moves(), device=g.device)[g.value]
+        return self._looked_up(_move_table, g)
+
+    def matrix(self, g: Element, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return the matrices that move ``(x, y)`` columns about the origin, ``(*g.shape, 2, 2)``."""
+        if self.order > _LARGEST_TABLE or torch.compiler.is_compiling():
+            return super().matrix(g, dtype)
+        return self._looked_up(_matrix_table, g).to(dtype)
+
+    def _looked_up(self, table: Any, g: Element) -> Tensor:
+        """Take one row for each element from a constant table of the group."""
+        make = table.__wrapped__ if torch.compiler.is_compiling() else table
+        rows: Tensor = make(self, g.device)
+        return rows.index_select(0, g.value.reshape(-1)).view(*g.shape, *rows.shape[1:])
 
     def all_grid_moves(self) -> list[int]:
         """Return the grid moves of all elements, as plain numbers."""
         turns = [4 * r // self.n if 4 * r % self.n == 0 else -1 for r in range(self.n)]
         return [*turns, *(turn + 4 if turn >= 0 else -1 for turn in turns)][: self.order]
+
+
+@lru_cache(maxsize=32)
+def _matrix_table(group: FinitePlanarGroup, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return PlanarGroup.matrix(group, group.elements(device))
+
+
+@lru_cache(maxsize=32)
+def _move_table(group: FinitePlanarGroup, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(group.all_grid_moves(), device=device)
 
 
 @dataclass(frozen=True)
