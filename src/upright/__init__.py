@@ -20,6 +20,7 @@ from .groups import Group as Group
 from .groups import parse_group as parse_group
 from .hub import load as load
 from .hub import load_canonicalizer as load_canonicalizer
+from .integrations.blackbox import black_box as black_box
 from .kinds import Boxes as Boxes
 from .kinds import Image as Image
 from .kinds import Invariant as Invariant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from ..canonicalizers.pose import Pose
 from ..groups.base import Element, FiniteGroup
 from ..groups.planar import PlanarGroup
 from ..kinds import Logits
+from .arrays import as_arrays, as_tensors, holds_arrays
 from .call import PICTURE_NAMES, Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
 from .result import Result, blend, merge, read_result
@@ -159,7 +160,14 @@ class Adapted(nn.Module):
         return self.run(*args, **kwargs).output
 
     def run(self, *args: Any, **kwargs: Any) -> Run:
-        """Call the model and return the output together with the poses and the number of passes."""
+        """Call the model and return the output together with the poses and the number of passes.
+
+        Arrays in the place of tensors are handed over as tensors, and the output's tensors are arrays then.
+        """
+        if holds_arrays(args, kwargs):
+            args, kwargs = as_tensors((args, kwargs))
+            run = self.run(*args, **kwargs)
+            return replace(run, output=as_arrays(run.output))
         call = self._read(args, kwargs)
         pose: Pose = self.canonicalizer(call.pictures)
         if self.mode == "canonical" or call.batch == 0:
