@@ -72,9 +72,10 @@ def exactness() -> list[str]:
 def cost() -> list[str]:
     f, lines = result("overhead"), []
     if f:
+        threads = json.loads((RESULTS / "overhead.json").read_text())["machine"]["threads"]
         lines += [
             "",
-            "Cost on a batch of 8×3×224×224, float32, 2 CPU cores:",
+            f"Cost on a batch of 8×3×224×224, float32, {threads} CPU thread{'s' * (threads > 1)}:",
             "",
             "| predictor, group, canonicalizer | time (quartiles) | parameters |",
             "| --- | --- | --- |",
@@ -94,13 +95,16 @@ def setups() -> list[str]:
             "",
             "Set-ups trained with the same budget (CIFAR-10, ResNet-20, C4), in per cent:",
             "",
-            "| set-up | upright | mean over poses | identity rate |",
-            "| --- | --- | --- | --- |",
+            "| set-up | upright | mean over poses | adaptive top_k (passes) | identity rate |",
+            "| --- | --- | --- | --- | --- |",
         ]
         for name, row in f.items():
             if "upright" in row:
                 rate = f"{100 * row['identity_rate']:.1f}" if "identity_rate" in row else ""
-                lines.append(f"| {name} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {rate} |")
+                several = f"{row['adaptive']:.1f} ({row['passes']:.2f})" if "adaptive" in row else ""
+                lines.append(
+                    f"| {name} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {several} | {rate} |"
+                )
     return lines
 
 

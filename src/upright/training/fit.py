@@ -280,11 +280,14 @@ def _run(trainer: Any, module: Any, data: Any, checkpoint: Path | None) -> None:
 
 @contextmanager
 def _training_mode(module: nn.Module, channels_last: bool) -> Iterator[None]:
-    """Train in place; leave modes, device and memory format as they were."""
+    """Train in place, what is frozen in evaluation mode; leave modes, device and format as they were."""
     modes = {part: part.training for part in module.modules()}
     first = next(module.parameters())
     device, gradients = first.device, {p: p.requires_grad for p in module.parameters()}
     module.train()
+    for part in module.children():
+        if not any(p.requires_grad for p in part.parameters()):
+            part.eval()  # normalisation of a frozen canonicalizer must not drift
     if channels_last:
         _lay_out(module, torch.channels_last)
     try:
