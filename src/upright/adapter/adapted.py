@@ -18,6 +18,7 @@ from ..kinds import Logits
 from .arrays import as_arrays, as_tensors, holds_arrays
 from .call import PICTURE_NAMES, Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
+from .embedding import Embedding
 from .result import Result, blend, merge, read_result
 from .signature import InputSpec, Signature, unwrapped
 from .spec import OutputSpec, Size, check_outputs
@@ -142,6 +143,8 @@ class Adapted(nn.Module):
             if signature is None or name.startswith("_") or name == "push_to_hub":
                 raise
         model = unwrapped(self.model)
+        if signature.embeds is not None and name == signature.embeds.method:
+            return self.embed
         if name in signature.methods:
             return self.replace(
                 model=getattr(model, name), signature=signature.methods[name], inputs=None, outputs=None
@@ -169,7 +172,7 @@ class Adapted(nn.Module):
             run = self.run(*args, **kwargs)
             return replace(run, output=as_arrays(run.output))
         call = self._read(args, kwargs)
-        pose: Pose = self.canonicalizer(call.pictures)
+        pose = self._pose(call)
         if self.mode == "canonical" or call.batch == 0:
             result = self._conjugate(call, pose.element, pose.weights)
             return Run(result.output(), pose, torch.ones_like(pose.element.value))
@@ -181,13 +184,12 @@ class Adapted(nn.Module):
 
     def pose(self, *args: Any, **kwargs: Any) -> Pose:
         """Return the poses of the pictures among the arguments, without running the model."""
-        pose: Pose = self.canonicalizer(self._read(args, kwargs).pictures)
-        return pose
+        return self._pose(self._read(args, kwargs))
 
     def canonicalize(self, *args: Any, **kwargs: Any) -> tuple[Any, Pose]:
         """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
         call = self._read(args, kwargs)
-        pose: Pose = self.canonicalizer(call.pictures)
+        pose = self._pose(call)
         if isinstance(call.pictures, Tensor) and self._swaps(call, pose.element) is None:
             return call.moved_back(pose.element).pictures, pose
         one = [
@@ -195,6 +197,34 @@ class Adapted(nn.Module):
             for i in range(call.batch)
         ]
         return one, pose
+
+    def embed(self, *args: Any, **kwargs: Any) -> Embedding:
+        """Compute what the model makes of pictures before it is asked, to be used in many calls.
+
+        Args:
+            *args: The pictures, as the model takes them.
+            **kwargs: Further arguments of the model, of which those that say where pictures are padded count.
+
+        Returns:
+            Features and poses, to be handed to the adapted model in the argument that takes features.
+
+        Raises:
+            TypeError: If the model's class is not known to compute features ahead.
+            ValueError: If the mode is another than ``"canonical"``.
+        """
+        embeds = None if self.signature is None else self.signature.embeds
+        if embeds is None:
+            raise TypeError(
+                f"{type(unwrapped(self.model)).__name__} is not known to compute features ahead; "
+                "call the adapted model on pictures"
+            )
+        _check_embedding_mode(self.mode)
+        call = self._read(args, kwargs)
+        pose = self._pose(call)
+        features = getattr(unwrapped(self.model), embeds.method)(call.moved_back(pose.element).pictures)
+        several = len(embeds.arguments) > 1
+        named = dict(zip(embeds.arguments, features if several else [features], strict=True))
+        return Embedding(named, pose, call.frame, call.sizes)
 
     def save_pretrained(self, folder: Any, **kwargs: Any) -> None:
         """Save the canonicalizer and how it is used, not the model; see `upright.hub.save`."""
@@ -207,8 +237,15 @@ class Adapted(nn.Module):
         return f"group={self.group}, mode={self.mode!r}, canvas={self.canvas!r}"
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        padding = self.signature.padding if self.signature is not None and self.inputs is None else None
-        return read_call(self.model, self.reads, args, kwargs, padding).without_padding()
+        signature = self.signature if self.inputs is None else None
+        return read_call(self.model, self.reads, args, kwargs, signature).without_padding()
+
+    def _pose(self, call: Call) -> Pose:
+        if isinstance(call.pictures, Embedding):
+            _check_embedding_mode(self.mode)
+            return call.pictures.pose
+        pose: Pose = self.canonicalizer(call.seen)
+        return pose
 
     def _result(self, output: Any, size: Size) -> Result:
         return read_result(
@@ -255,10 +292,12 @@ class Adapted(nn.Module):
         if swaps is not None:
             return self._conjugate_shapes(call, g, swaps)
         back = call.moved_back(g, weights)
-        output = self.model(*back.args, **back.kwargs)
+        output = back.send(self.model)
         if isinstance(output, list):
             return self._moved_list(output, back, g)
-        result = self._result(output, back.sizes[0] if back.sizes else (1, 1))
+        result = self._result(output, back.frame)
+        if back.extents is not None:
+            return result.within(g, back.extents)
         return result.moved(g, weights, back.sizes)
 
     def _conjugate_cut(self, call: Call, g: Element, canvas: Size) -> Result:
@@ -327,3 +366,11 @@ class Adapted(nn.Module):
             parts.append(self._unplaced(output, back, g[i], size, slice(start, start + len(i))))
             start += len(i)
         return merge(parts, index)
+
+
+def _check_embedding_mode(mode: Mode) -> None:
+    if mode != "canonical":
+        raise ValueError(
+            f"features hold one pose of each picture and need mode='canonical', got mode={mode!r}; "
+            "call the adapted model on pictures"
+        )

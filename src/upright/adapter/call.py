@@ -15,7 +15,9 @@ from ..actions import act, act_mixed
 from ..groups.base import Element
 from ..kinds import Image, Invariant, Mask
 from .canvas import unplace
-from .signature import InputSpec, unwrapped
+from .embedding import Embedding
+from .extent import read_extents, turn_within, turned_extents
+from .signature import InputSpec, Signature, unwrapped
 from .spec import Size, kind_class, wrap
 
 PICTURE_NAMES = ("pixel_values", "images", "image", "x", "input", "inputs")
@@ -36,6 +38,7 @@ class Call:
             first.
         padding: Which argument says where pictures are padded, if one does.
         canvas: The padded canvas from which the pictures were cut; None: they were not.
+        extents: Height and width of what the pictures fill of their canvas, where they stay on it; None: all.
     """
 
     args: tuple[Any, ...]
@@ -43,11 +46,19 @@ class Call:
     moved: dict[int | str, InputSpec]
     padding: int | str | None = None
     canvas: Size | None = None
+    extents: list[Size] | None = None
 
     @property
     def pictures(self) -> Any:
-        """The pictures: a tensor ``(B, C, H, W)`` or a list of ``(C, H_i, W_i)``."""
+        """The pictures: a tensor ``(B, C, H, W)``, a list of ``(C, H_i, W_i)``, or an `Embedding`."""
         return self[next(iter(self.moved))]
+
+    @property
+    def seen(self) -> Any:
+        """The pictures as the canonicalizer is to see them, without padding."""
+        if self.extents is None:
+            return self.pictures
+        return [row[..., :h, :w] for row, (h, w) in zip(self.pictures, self.extents, strict=True)]
 
     @property
     def batch(self) -> int:
@@ -56,10 +67,21 @@ class Call:
 
     @property
     def sizes(self) -> list[Size]:
-        """Canvas of every picture."""
+        """Height and width of every picture."""
+        if self.extents is not None:
+            return self.extents
         if isinstance(self.pictures, Tensor):
             return [(self.pictures.shape[-2], self.pictures.shape[-1])] * self.batch
         return [(p.shape[-2], p.shape[-1]) for p in self.pictures]
+
+    @property
+    def frame(self) -> Size:
+        """Height and width of the canvas that the model sees, where all pictures share one."""
+        if isinstance(self.pictures, Tensor):
+            return self.pictures.shape[-2], self.pictures.shape[-1]
+        if isinstance(self.pictures, Embedding):
+            return self.pictures.canvas
+        return self.sizes[0] if self.sizes else (1, 1)
 
     def __getitem__(self, key: int | str) -> Any:
         return self.args[key] if isinstance(key, int) else self.kwargs[key]
@@ -72,12 +94,15 @@ class Call:
     def select(self, index: Tensor) -> Call:
         """Return the call for some of the pictures: every argument with one entry a picture is cut alike."""
         arguments: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.kwargs.items()]
-        return self.with_values({
+        part = self.with_values({
             key: _take(entry, index, self.batch) for key, entry in arguments if not self._is_shared(key)
         })  # fmt: skip
+        return part if self.extents is None else replace(part, extents=_take(self.extents, index, self.batch))
 
     def moved_back(self, g: Element, weights: Tensor | None = None) -> Call:
         """Return the call with every moved argument turned back by ``g``."""
+        if self.extents is not None:
+            return self._moved_back_within(g.inverse(), self.extents)
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
@@ -91,6 +116,26 @@ class Call:
                 moved = zip(act(g.inverse(), kinds), entry, strict=True)
                 values[key] = type(entry)(_entry_data(kind, e) for kind, e in moved)
         return self.with_values(values)
+
+    def _moved_back_within(self, g: Element, extents: list[Size]) -> Call:
+        """Return the call with everything moved within the part of the canvas that each picture fills."""
+        values: dict[int | str, Any] = {}
+        for key, spec in self.moved.items():
+            entry = self[key]
+            if isinstance(entry, Embedding):
+                values[key] = entry.upright()
+            elif isinstance(entry, Tensor) and not isinstance(spec, Mapping):
+                values[key] = turn_within(g, wrap(spec, entry, self.frame), extents, self.frame).data
+            else:
+                raise TypeError(f"argument {key!r} must be a tensor to be moved, got {type(entry).__name__}")
+        return replace(self.with_values(values), extents=turned_extents(g, extents))
+
+    def send(self, model: Any) -> Any:
+        """Call the model, with the features of embeddings in their arguments."""
+        kwargs: dict[str, Any] = {}
+        for name, entry in self.kwargs.items():
+            kwargs.update(entry.features if isinstance(entry, Embedding) else {name: entry})
+        return model(*self.args, **kwargs)
 
     def without_padding(self) -> Call:
         """Return the call with every picture, and what lies on it, cut to its own size, in lists.
@@ -130,7 +175,7 @@ def read_call(
     inputs: Mapping[Any, InputSpec] | None,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    padding: str | None = None,
+    signature: Signature | None = None,
 ) -> Call:
     """Find the arguments that are moved.
 
@@ -139,12 +184,14 @@ def read_call(
         inputs: Kinds by position or name; None: the first argument, or the one named like a picture.
         args: Positional arguments of the call.
         kwargs: Keyword arguments of the call.
-        padding: Name of the argument that says where pictures are padded.
+        signature: What is known of the model's class beyond ``inputs``.
 
     Raises:
         TypeError: If no picture is among the arguments.
+        ValueError: If pictures, or what lies on them, have another shape than they must.
     """
     names = positional_names(unwrapped(model)) if inputs is not None else []
+    signature = signature or Signature({})
 
     def find(name: int | str) -> int | str | None:
         """Return where a named argument is, or None if the call leaves it out."""
@@ -167,15 +214,45 @@ def read_call(
     else:
         present = {find(name): spec for name, spec in inputs.items()}
         moved = {key: spec for key, spec in present.items() if key is not None}
+    embedded = _find_embedding(signature, kwargs)
     pictures = [key for key, spec in moved.items() if _is_image(spec)]
+    if embedded is not None:
+        pictures, moved = [embedded], {embedded: Invariant, **moved}
     if not pictures:
         raise TypeError(f"inputs must name a picture that is among the arguments, got {dict(inputs or {})}")
-    mask = find(padding) if padding is not None else None
+    mask = find(signature.padding) if signature.padding is not None else None
     if mask is not None:
         moved.setdefault(mask, Mask)
     call = Call(args, kwargs, {pictures[0]: moved[pictures[0]], **moved}, mask)
-    _check_pictures(call.pictures)
+    call = replace(call, extents=_extents(signature, call))
+    if signature.check is not None:
+        signature.check({**dict(zip(names, args, strict=False)), **kwargs}, call.sizes)
     return call
+
+
+def _find_embedding(signature: Signature, kwargs: dict[str, Any]) -> str | None:
+    """Return the argument that holds features instead of pictures, if the call gives one."""
+    if signature.embeds is None or kwargs.get(signature.embeds.arguments[0]) is None:
+        return None
+    name = signature.embeds.arguments[0]
+    if not isinstance(kwargs[name], Embedding):
+        raise TypeError(
+            f"{name} must be what <adapted>.embed(pictures) returns, which knows the poses, "
+            f"got {type(kwargs[name]).__name__}"
+        )
+    return name
+
+
+def _extents(signature: Signature, call: Call) -> list[Size] | None:
+    """Return what the pictures fill of their canvas, or None where they fill it."""
+    if isinstance(call.pictures, Embedding):
+        return call.pictures.extents
+    _check_pictures(call.pictures)
+    given = call.kwargs.get(signature.extents) if signature.extents is not None else None
+    if given is None or not isinstance(call.pictures, Tensor):
+        return None
+    extents = read_extents(given, call.sizes, signature.extents)
+    return None if all(extent == call.frame for extent in extents) else extents
 
 
 def valid_sizes(mask: Tensor, sizes: list[Size]) -> list[Size]:
@@ -265,6 +342,8 @@ def positional_names(model: Any) -> list[str]:
 
 
 def _take(entry: Any, index: Tensor, batch: int) -> Any:
+    if isinstance(entry, Embedding):
+        return entry.select(index)
     if isinstance(entry, Tensor) and entry.ndim and entry.shape[0] == batch:
         return entry[index.to(entry.device)]
     if isinstance(entry, list) and len(entry) == batch:

@@ -14,6 +14,7 @@ from ..actions import act_mixed
 from ..groups.base import Element
 from ..kinds import Boxes, Invariant, Kind, Logits, OrientedBoxes, Points
 from .canvas import Canvas, pad_to, unplace
+from .extent import turn_within
 from .spec import OutputSpec, Size, map_output, wrap
 
 
@@ -51,6 +52,10 @@ class Result:
         if sizes is None or len(set(sizes)) < 2:
             return replace(self, kinds=[_moved(kind, g, weights) for kind in self.kinds])
         return replace(self, kinds=[_moved_apart(kind, g, sizes) for kind in self.kinds])
+
+    def within(self, g: Element, extents: list[Size]) -> Result:
+        """Return the results moved forward by ``g``, within what the upright pictures fill of the canvas."""
+        return replace(self, kinds=[turn_within(g, kind, extents, self.size) for kind in self.kinds])
 
     def unplaced(self, picture: Size, size: Size, canvas: Canvas) -> Result:
         """Return the results on the canvas of the upright picture."""

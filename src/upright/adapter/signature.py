@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .spec import EntrySpec
+from .spec import EntrySpec, Size
 
 InputSpec = EntrySpec
 """A kind, or kinds by entry where an argument is a list of one dictionary a picture (targets)."""
+
+
+@dataclass(frozen=True)
+class Embeds:
+    """How a model makes features of pictures once, to be used in many calls.
+
+    Attributes:
+        method: The model's method that takes pictures and returns features.
+        arguments: The arguments of the call that take them instead of pictures, the main one first; if there
+            are several, the method returns as many.
+    """
+
+    method: str
+    arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,10 @@ class Signature:
         methods: Further methods of the model that take pictures, by name.
         averages: Whether results of several poses can be averaged entry by entry; not so for sets whose
             entries change places (queries of detectors).
+        extents: Name of the argument, heights and widths ``(B, 2)`` of what the pictures fill of a canvas of
+            fixed size from its top left corner; None: they fill all of it.
+        embeds: How features of pictures are made once for many calls; None: they are not.
+        check: Raises ValueError if the arguments, by name, do not fit pictures of the given sizes.
     """
 
     inputs: Mapping[str, InputSpec]
@@ -36,6 +54,9 @@ class Signature:
     padding: str | None = None
     methods: Mapping[str, Signature] = field(default_factory=dict)
     averages: bool = True
+    extents: str | None = None
+    embeds: Embeds | None = None
+    check: Callable[[Mapping[str, Any], list[Size]], None] | None = None
 
 
 def unwrapped(model: Any) -> Any:
