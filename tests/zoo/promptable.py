@@ -69,11 +69,15 @@ def sam2():
 
 
 def prompts(batch, size, generator):
-    """Return prompts of every sort on pictures of a size: clicks with labels, boxes, masks."""
-    height, width = size
-    corners = torch.rand(batch, 2, 2, 2, generator=generator).sort(2).values * torch.tensor([width, height])
+    """Return prompts of every sort on pictures of a size: clicks with labels, boxes, masks.
+
+    Coordinates are quarters of pixels, so that moving them rounds nothing.
+    """
+    side = torch.tensor([size[1], size[0]])
+    draws = (torch.rand(batch, 2, 5, 2, generator=generator) * side * 4).round() / 4
+    corners = draws[:, :, 3:].sort(2).values
     return {
-        "input_points": torch.rand(batch, 2, 3, 2, generator=generator) * torch.tensor([width, height]),
+        "input_points": draws[:, :, :3],
         "input_labels": torch.randint(0, 2, (batch, 2, 3), generator=generator),
         "input_boxes": corners.flatten(2),
         "input_masks": torch.randn(batch, 1, SIDE // 4, SIDE // 4, generator=generator),

@@ -19,6 +19,7 @@ from .embedding import Embedding
 from .extent import read_extents, turn_within, turned_extents
 from .signature import InputSpec, Signature, unwrapped
 from .spec import Size, kind_class, wrap
+from .typed import retyped
 
 PICTURE_NAMES = ("pixel_values", "images", "image", "x", "input", "inputs")
 
@@ -110,7 +111,7 @@ class Call:
                 continue
             if isinstance(entry, Tensor):
                 kind = wrap(spec, entry, self.sizes[0] if self.sizes else (1, 1))  # type: ignore[arg-type]
-                values[key] = act_mixed(g, weights, kind, inverse=True).data
+                values[key] = retyped(act_mixed(g, weights, kind, inverse=True), entry)
             else:
                 kinds = [_entry_kinds(spec, e, size) for e, size in zip(entry, self.sizes, strict=True)]
                 moved = zip(act(g.inverse(), kinds), entry, strict=True)
@@ -289,11 +290,9 @@ def _entry_kinds(spec: InputSpec, entry: Any, size: Size) -> Any:
 
 
 def _entry_data(kinds: Any, entry: Any) -> Any:
-    return (
-        {**entry, **{name: kind.data for name, kind in kinds.items()}}
-        if isinstance(kinds, dict)
-        else kinds.data
-    )
+    if isinstance(kinds, dict):
+        return {**entry, **{name: retyped(kind, entry[name]) for name, kind in kinds.items()}}
+    return retyped(kinds, entry)
 
 
 def _cut(spec: InputSpec, entry: Any, size: Size, canvas: Size) -> Any:

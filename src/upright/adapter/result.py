@@ -16,6 +16,7 @@ from ..kinds import Boxes, Invariant, Kind, Logits, OrientedBoxes, Points
 from .canvas import Canvas, pad_to, unplace
 from .extent import turn_within
 from .spec import OutputSpec, Size, map_output, wrap
+from .typed import retyped
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Result:
         kinds = iter(self.kinds)
 
         def take(spec: Any, data: Tensor) -> Any:
-            return next(kinds).data
+            return retyped(next(kinds), data)
 
         return map_output(self.spec, self.template, take, strict=self.strict)
 

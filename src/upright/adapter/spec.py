@@ -23,6 +23,7 @@ from ..kinds import (
     RegularField,
     VectorField,
 )
+from .typed import is_typed, typed_kind, untyped
 
 Size = tuple[int, int]
 KindSpec = str | type[Kind] | Callable[..., Kind]
@@ -60,7 +61,9 @@ def kind_class(spec: KindSpec) -> Any:
 
 
 def wrap(spec: KindSpec, data: Any, size: Size) -> Kind:
-    """Make the kind of some data on a canvas of the given size."""
+    """Make the kind of some data on a canvas of the given size; typed tensors say what they are."""
+    if is_typed(data):
+        spec, data = typed_kind(data) or spec, untyped(data)
     make = KINDS[spec] if isinstance(spec, str) else spec
     if not isinstance(kind_class(spec), type) or issubclass(kind_class(spec), _ON_A_CANVAS):
         return make(data, size=size)  # type: ignore[call-arg]
