@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ._checks import check_choice
 from ._files import write_folder
+from ._packing import StoredDtype, pack, unpack
 from ._version import __version__
 from .adapter.adapted import Adapted
 from .canonicalizers import Canonicalizer, DiscreteCanonicalizer
@@ -56,7 +57,7 @@ def save(
     model_reference: str | None = None,
     card: str | None = None,
     *,
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: StoredDtype = "float32",
 ) -> Path:
     """Save the canonicalizer and how it is used; the model itself is only named.
 
@@ -68,7 +69,8 @@ def save(
         model_reference: What `load` rebuilds the model from: a hub name, a local ``transformers`` folder or
             ``"module:callable"``. Default: the name under which a ``transformers`` model was loaded, if any.
         card: Markdown that is added to the folder's ``README.md``: what it was trained on, what was measured.
-        dtype: ``"float16"`` stores matrices and filters in half precision; they are loaded as float32.
+        dtype: ``"float16"`` stores matrices and filters in half precision, ``"int8"`` in bytes with a scale
+            for every row, and vectors in half precision; all are loaded as float32.
 
     Returns:
         The folder.
@@ -77,15 +79,13 @@ def save(
         FileExistsError: If the folder holds something else.
         TypeError: If something cannot be written as JSON.
     """
-    check_choice("dtype", dtype, ["float32", "float16"])
+    check_choice("dtype", dtype, ["float32", "float16", "int8"])
     target = Path(folder).expanduser()
     check_target(target)
     canonicalizer = adapted.canonicalizer if isinstance(adapted, Adapted) else adapted
     if not isinstance(canonicalizer, Canonicalizer):
         raise TypeError(f"adapted must be an Adapted or a Canonicalizer, got {type(adapted).__name__}")
-    weights = safetensors.torch.save(
-        {name: _stored(t, dtype) for name, t in canonicalizer.state_dict().items()}, metadata={"format": "pt"}
-    )
+    weights = safetensors.torch.save(pack(canonicalizer.state_dict(), dtype), metadata={"format": "pt"})
     manifest = _describe(adapted, canonicalizer, model_reference, hashlib.sha256(weights).hexdigest())
     files = {
         WEIGHTS: weights,
@@ -223,16 +223,6 @@ def check_target(folder: str | os.PathLike[str]) -> None:
         )
 
 
-def _stored(tensor: Tensor, dtype: str) -> Tensor:
-    """Copy a tensor to the CPU; float16 only for matrices and filters, and only where all values fit."""
-    tensor = tensor.detach().cpu()
-    if not tensor.is_floating_point():
-        return tensor.contiguous().clone()
-    tensor = tensor.float().contiguous().clone()
-    half = tensor.half()
-    return half if dtype == "float16" and tensor.ndim >= 2 and bool(half.isfinite().all()) else tensor
-
-
 def _describe(
     adapted: Adapted | Canonicalizer, canonicalizer: Canonicalizer, reference: str | None, digest: str
 ) -> Manifest:
@@ -334,7 +324,7 @@ def _read_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:
             f"{file} is damaged (its checksum is not the one in {MANIFEST}); save or download it again"
         )
     try:
-        return safetensors.torch.load(data)
+        return unpack(safetensors.torch.load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise LoadError(f"{file} is damaged ({error}); save or download it again") from error
 
