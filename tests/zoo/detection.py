@@ -39,9 +39,9 @@ def detr(family="Detr", head="ObjectDetection", stages=(4,), **settings):
     return getattr(hf, f"{family}For{head}")(config).eval()
 
 
-def segmenting_detr():
+def segmenting_detr(family="Detr"):
     heads = {"encoder_attention_heads": 8, "decoder_attention_heads": 8, "d_model": 64}
-    return detr(head="Segmentation", stages=(1, 2, 3, 4), **heads)
+    return detr(family, "Segmentation", stages=(1, 2, 3, 4), **heads)
 
 
 def deformable(**settings):
@@ -124,7 +124,7 @@ def owl(family="OwlViT"):
     return getattr(hf, f"{family}ForObjectDetection")(config).eval()
 
 
-def grounding_dino():
+def grounding_dino(family="GroundingDino"):
     hf = transformers()
     text = hf.BertConfig(
         vocab_size=1200,
@@ -142,14 +142,14 @@ def grounding_dino():
         window_size=2,
         out_features=["stage2", "stage3", "stage4"],
     )
-    config = hf.GroundingDinoConfig(
+    config = getattr(hf, f"{family}Config")(
         text_config=text,
         backbone_config=backbone,
         num_feature_levels=4,
         max_text_len=16,
         **{**SMALL, **POINTS_EACH, "d_model": 32},
     )
-    return hf.GroundingDinoForObjectDetection(config).eval()
+    return getattr(hf, f"{family}ForObjectDetection")(config).eval()
 
 
 def two_queries(batch, size, generator):
@@ -178,11 +178,16 @@ _TEXTS = {"inputs": {"input_ids": SHARED}}
 ROWS = [
     _row("DetrForObjectDetection", detr),
     _row("DetrForSegmentation", segmenting_detr, {**PREDICTED, "pred_masks": "mask"}),
+    _row(
+        "ConditionalDetrForSegmentation",
+        partial(segmenting_detr, "ConditionalDetr"),
+        {**PREDICTED, "pred_masks": "mask"},
+    ),
     _row("ConditionalDetrForObjectDetection", partial(detr, "ConditionalDetr")),
     _row("TableTransformerForObjectDetection", partial(detr, "TableTransformer")),
     _row("DeformableDetrForObjectDetection", deformable, _POINTS),
     _row(
-        "DeformableDetrForObjectDetection, two stages",
+        "DeformableDetrForObjectDetection",
         partial(deformable, with_box_refine=True, two_stage=True, two_stage_num_proposals=5),
         _BOXES,
     ),
@@ -196,10 +201,13 @@ ROWS = [
     _row("YolosForObjectDetection", yolos),
     _row("OwlViTForObjectDetection", owl, **_OWL, **_TEXTS),
     _row("Owlv2ForObjectDetection", partial(owl, "Owlv2"), **_OWL, **_TEXTS),
-    _row(
-        "GroundingDinoForObjectDetection",
-        grounding_dino,
-        {**_BOXES, "encoder_pred_boxes": BOXES},
-        call=one_phrase,
+    *(
+        _row(
+            f"{family}ForObjectDetection",
+            partial(grounding_dino, family),
+            {**_BOXES, "encoder_pred_boxes": BOXES},
+            call=one_phrase,
+        )
+        for family in ("GroundingDino", "MMGroundingDino")
     ),
 ]

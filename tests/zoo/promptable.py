@@ -68,6 +68,32 @@ def sam2():
     return hf.Sam2Model(config).eval()
 
 
+def sam3_tracker():
+    hf = transformers()
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": SIDE,
+        "patch_size": 16,
+        "window_size": 2,
+        "global_attn_indexes": [1],
+        "pretrain_image_size": SIDE,
+    }
+    vision = {
+        "model_type": "sam3_vision_model",
+        "backbone_config": backbone,
+        "backbone_feature_sizes": [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
+        "fpn_hidden_size": 16,
+    }
+    config = hf.Sam3TrackerConfig(
+        vision_config=vision, prompt_encoder_config=prompt_encoder(), mask_decoder_config=DECODER
+    )
+    return hf.Sam3TrackerModel(config).eval()
+
+
 def prompts(batch, size, generator):
     """Return prompts of every sort on pictures of a size: clicks with labels, boxes, masks.
 
@@ -97,6 +123,7 @@ MODELS = {
     "SamModel": sam,
     "SamHQModel": lambda: sam("SamHQ", vit_dim=16),
     "Sam2Model": sam2,
+    "Sam3TrackerModel": sam3_tracker,
 }
 ROWS = [
     Row(name, make, inputs=INPUTS, outputs=OUTPUTS, sizes=((SIDE, SIDE),), call=call)

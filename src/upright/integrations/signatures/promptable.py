@@ -14,7 +14,6 @@ cell at most where a side is no multiple of the mask's stride. SAM 2 and later s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +21,7 @@ from torch import Tensor
 
 from ...adapter.signature import Embeds
 from ...adapter.spec import Size
-from ...kinds import Boxes, Invariant
 from .base import Signature
-from .detection import BOXES
 
 _PAD = -10.0
 """Coordinates of points and boxes that only fill up a batch."""
@@ -106,24 +103,12 @@ def _promptable(**settings: Any) -> Signature:
     )
 
 
-_CONCEPTS = Signature(
-    inputs={"pixel_values": "image", "input_boxes": BOXES},
-    outputs={
-        "pred_masks": "mask",
-        "semantic_seg": "mask",
-        "pred_boxes": partial(Boxes, normalized=True),
-        "decoder_reference_boxes": partial(Invariant, axis=1),
-    },
-    averages=False,
-)
-
 PROMPTABLE = {
     "SamModel": _promptable(embeds=_EMBEDS, extents="reshaped_input_sizes"),
     "SamHQModel": _promptable(
         embeds=Embeds("get_image_embeddings", ("image_embeddings", "intermediate_embeddings")),
         extents="reshaped_input_sizes",
     ),
-    **dict.fromkeys(("Sam2Model", "EdgeTamModel", "Sam3TrackerModel"), _promptable(embeds=_EMBEDS)),
-    "Sam3Model": _CONCEPTS,
+    **dict.fromkeys(("Sam2Model", "Sam3TrackerModel"), _promptable(embeds=_EMBEDS)),
 }
 """Promptable models of ``transformers``."""
