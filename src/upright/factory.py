@@ -80,11 +80,18 @@ def _lite(group: FiniteGroup, *, channels: int = 3, **options: Any) -> nn.Module
     return OrbitVoter(LiteBackbone(outputs=group.order, channels=channels, **options), group)
 
 
+def _document(group: FiniteGroup, **options: Any) -> nn.Module:
+    from .integrations.documents import document_network
+
+    return document_network(group, **options)
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "orbit": _orbit,
     "lite": _lite,
     "group_cnn": GroupCNN,
     "polar": PolarNet,
+    "document": _document,
 }
 """Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
 
@@ -104,6 +111,8 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
     """
     parsed = parse_group(group)
     on_grid = not isinstance(parsed, PlanarGroup) or parsed.is_exact_on_grid
+    if network == "document":
+        settings = {"size": 256, "standardize": False, **settings}
     settings.setdefault("size", 64 if on_grid else 48)
     if network == "orbit" and not on_grid:
         settings["options"] = {"blur": 0.6, **settings.get("options", {})}
@@ -159,7 +168,8 @@ def adapt(
     Args:
         model: The predictor: a module or any callable that takes pictures ``(B, C, H, W)`` or a list of
             ``(C, H_i, W_i)``. What models of ``transformers`` take and return is known by their class. Or a
-            session of ONNX Runtime; see `upright.integrations.onnx`. For functions of single pictures whose
+            session of ONNX Runtime; see `upright.integrations.onnx`. Or a ``RapidOCR``, which gives an
+            `upright.integrations.ocr.AdaptedOCR`. For functions of single pictures whose
             answers are plain data, see `upright.black_box`.
         group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"`` or ``"D4"``.
         canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the
@@ -191,6 +201,13 @@ def adapt(
         >>> torch.equal(robust(x), robust(torch.rot90(x, 1, (2, 3))))
         True
     """
+    from .integrations.ocr import adapt_ocr, is_rapid
+
+    if is_rapid(model):
+        if mode != "canonical" or inputs is not None or outputs is not None:
+            raise ValueError("an OCR engine is run once and known as it is; leave mode, inputs and outputs")
+        engine: Any = adapt_ocr(model, group, canonicalizer=canonicalizer)
+        return engine  # type: ignore[no-any-return]
     return assemble(
         model, choose_canonicalizer(canonicalizer, group), mode=mode, top_k=top_k, cover=cover,
         evidence=evidence, canvas=canvas, inputs=inputs, outputs=outputs,

@@ -48,7 +48,9 @@ def _packaged(name: str) -> Path:
 READY_MADE: dict[str, str] = {
     g: name for g, name in _SHIPPED.items() if (_packaged(name) / MANIFEST).is_file()
 }
-"""Canonicalizers that ship with the package, by group."""
+"""Canonicalizers that ship with the package and are the default of `upright.adapt`, by group."""
+BY_NAME = ("document-c4",)
+"""Canonicalizers that ship with the package and are asked for by name."""
 
 
 def save(
@@ -175,7 +177,8 @@ def resolve(name: str | os.PathLike[str]) -> Path:
         LoadError: If there is none, or the hub cannot be reached.
     """
     text = os.fspath(name)
-    if text in READY_MADE.values():
+    ready = sorted((*READY_MADE.values(), *BY_NAME))
+    if text in ready:
         return _packaged(text)
     path = Path(text).expanduser()
     if path.is_dir():
@@ -184,10 +187,9 @@ def resolve(name: str | os.PathLike[str]) -> Path:
         raise LoadError(f"{path} is a file; give the folder that upright.hub.save wrote")
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and isinstance(name, str):
         return _download(text)
-    ready = ", ".join(sorted(READY_MADE.values())) or "none in this installation"
     raise LoadError(
         f"no saved canonicalizer {text!r}; give a folder that upright.hub.save wrote, "
-        f"a hub repository 'owner/name', or a ready-made one ({ready})"
+        f"a hub repository 'owner/name', or a ready-made one ({', '.join(ready)})"
     )
 
 

