@@ -21,6 +21,8 @@ from .groups import parse_group as parse_group
 from .hub import load as load
 from .hub import load_canonicalizer as load_canonicalizer
 from .integrations.blackbox import black_box as black_box
+from .integrations.chat import adapt_chat as adapt_chat
+from .integrations.vision_language import adapt_processor as adapt_processor
 from .kinds import Boxes as Boxes
 from .kinds import Image as Image
 from .kinds import Invariant as Invariant

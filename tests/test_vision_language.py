@@ -1,0 +1,393 @@
+"""Vision-language models: the same tokens and logits for a picture however it is turned or mirrored.
+
+Small models with re-drawn weights and processors made here, nothing from a hub. The pictures are not square,
+and the processors resize, cut or tile them, so that what is not set upright before is seen differently.
+"""
+
+import base64
+import copy
+import io
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+import upright
+from upright import DiscreteCanonicalizer
+from upright.integrations.answers import PicturePose
+from upright.integrations.chat import adapt_chat, straighten_request
+from upright.integrations.vision_language import adapt_processor, restore_locations
+from upright.nets import OrbitScorer
+from upright.testing import redraw_weights
+
+GROUPS = ["C4", "D4"]
+TILES = [f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)]
+WORDS = ["<unk>", "<s>", "</s>", "<pad>", "user", "assistant", ":", "what", "is", "this", "?", "<image>"]
+SPECIAL = ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *TILES]
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }} : {% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
+)
+VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+TEXT = {
+    **VISION,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+    "max_position_embeddings": 512,
+    "pad_token_id": 3,
+}
+
+
+def picture(height=30, width=44, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def canonicalizer(group):
+    judge = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 1))
+    return redraw_weights(DiscreteCanonicalizer(OrbitScorer(judge, group), group, size=16)).eval()
+
+
+def tokenizer():
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS + SPECIAL)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        additional_special_tokens=["<image>", *SPECIAL], padding_side="left",
+    )  # fmt: skip
+
+
+def llava():
+    import transformers as t
+
+    images = t.LlavaImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    processor = t.LlavaProcessor(
+        images, tokenizer(), patch_size=14, vision_feature_select_strategy="default", chat_template=TEMPLATE,
+        num_additional_image_tokens=1,
+    )  # fmt: skip
+    config = t.LlavaConfig(
+        vision_config=t.CLIPVisionConfig(**VISION, image_size=28, patch_size=14),
+        text_config=t.LlamaConfig(**TEXT),
+        image_token_id=WORDS.index("<image>"),
+    )
+    return processor, t.LlavaForConditionalGeneration(config)
+
+
+def idefics3():
+    import transformers as t
+
+    images = t.Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
+    processor = t.Idefics3Processor(images, tokenizer(), image_seq_len=4, chat_template=TEMPLATE)
+    config = t.Idefics3Config(
+        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        text_config=t.LlamaConfig(**TEXT),
+        scale_factor=2,
+        image_token_id=WORDS.index("<image>"),
+    )
+    return processor, t.Idefics3ForConditionalGeneration(config)
+
+
+MODELS = {"llava": llava, "idefics3": idefics3}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def parts(request):
+    pytest.importorskip("transformers")
+    processor, model = MODELS[request.param]()
+    return processor, redraw_weights(model, torch.Generator().manual_seed(1)).eval()
+
+
+PROMPT = "what is <image> this ?"
+
+
+def turned(group, x=None):
+    return [upright.turn(g, picture() if x is None else x) for g in upright.parse_group(group).elements()]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_tokens_and_logits_are_the_same_however_a_picture_is_turned(parts, group):
+    processor, model = parts
+    robust = adapt_processor(processor, group, canonicalizer=canonicalizer(group))
+    seen, bare = [], []
+    for x in turned(group):
+        inputs = robust(images=Pillow.fromarray(x), text=PROMPT, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**inputs).logits
+            tokens = model.generate(**inputs, max_new_tokens=4, do_sample=False, pad_token_id=3)
+            plain = processor(images=Pillow.fromarray(x), text=PROMPT, return_tensors="pt")
+            bare.append(model(**plain).logits)
+        straight, poses = robust.straighten(x)
+        assert np.array_equal(upright.turn(poses[0].element, straight), x)
+        seen.append((inputs, logits, tokens))
+    for inputs, logits, tokens in seen[1:]:
+        assert torch.equal(inputs["input_ids"], seen[0][0]["input_ids"])
+        assert torch.equal(inputs["pixel_values"], seen[0][0]["pixel_values"])
+        assert torch.equal(logits, seen[0][1])
+        assert torch.equal(tokens, seen[0][2])
+    assert any(b.shape != bare[0].shape or not torch.equal(b, bare[0]) for b in bare[1:])
+    assert len({int(inputs.poses[0].element.value) for inputs, _, _ in seen}) == len(seen)
+
+
+def test_an_identity_pose_changes_no_bit(parts):
+    processor, _ = parts
+    robust = adapt_processor(processor, "D4", canonicalizer="identity")
+    one, two = Pillow.fromarray(picture()), Pillow.fromarray(picture(40, 30, 1))
+    calls = [
+        {"images": one, "text": PROMPT},
+        {"images": [[one], [two]], "text": [PROMPT, PROMPT], "padding": True},
+        {"images": [[one, two]], "text": ["<image> is <image> ?"]},
+        {"text": "what is this ?"},
+    ]
+    for call in calls:
+        found, expected = robust(**call, return_tensors="pt"), processor(**call, return_tensors="pt")
+        assert list(found) == list(expected)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert len(found.poses) == str(call["text"]).count("<image>")
+    positional = robust(one, PROMPT, return_tensors="pt")
+    assert torch.equal(
+        positional["pixel_values"], processor(one, PROMPT, return_tensors="pt")["pixel_values"]
+    )
+
+
+@pytest.mark.parametrize("form", ["pil", "last", "first", "tensor", "tensor last", "path", "base64", "url"])
+def test_pictures_of_every_form(parts, form, tmp_path):
+    processor, _ = parts
+    robust = adapt_processor(processor, "D4", canonicalizer=canonicalizer("D4"))
+
+    def make(x):
+        stream = io.BytesIO()
+        Pillow.fromarray(x).save(stream, "PNG")
+        text = base64.b64encode(stream.getvalue()).decode()
+        file = tmp_path / "p.png"
+        file.write_bytes(stream.getvalue())
+        tensor = torch.from_numpy(x.copy())
+        return {
+            "pil": Pillow.fromarray(x), "last": x, "first": np.ascontiguousarray(x.transpose(2, 0, 1)),
+            "tensor": tensor.permute(2, 0, 1), "tensor last": tensor, "path": str(file), "base64": text,
+            "url": "data:image/png;base64," + text,
+        }[form]  # fmt: skip
+
+    said = {"input_data_format": "channels_first"} if form == "first" else {}  # or else it is recognised
+    seen = [robust(images=[make(x)], text=PROMPT, return_tensors="pt", **said) for x in turned("D4")]
+    for inputs in seen:
+        assert torch.equal(inputs["pixel_values"], seen[0]["pixel_values"])
+    upright_now = robust.straighten(picture())[0]
+    expected = processor(images=[make(upright_now)], text=PROMPT, return_tensors="pt", **said)
+    assert torch.equal(seen[0]["pixel_values"], expected["pixel_values"])
+
+
+def conversation(x):
+    second = {"type": "image", "image": Pillow.fromarray(picture(20, 50, 3))}
+    return [
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": Pillow.fromarray(x)}, {"type": "text", "text": "what ?"}],
+        },
+        {"role": "assistant", "content": [{"type": "text", "text": "this"}]},
+        {"role": "user", "content": [{"type": "text", "text": "what is"}, second]},
+    ]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_chat_templates_with_several_pictures(parts, group):
+    processor, _ = parts
+    robust = adapt_processor(processor, group, canonicalizer=canonicalizer(group))
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    seen = [robust.apply_chat_template(conversation(x), **options) for x in turned(group)]
+    for inputs in seen:
+        assert len(inputs.poses) == 2
+        assert torch.equal(inputs["input_ids"], seen[0]["input_ids"])
+        assert torch.equal(inputs["pixel_values"], seen[0]["pixel_values"])
+    one, several = turned(group)[1], [conversation(x) for x in turned(group)[:2]]
+    options["processor_kwargs"] = {"padding": True}
+    batch = robust.apply_chat_template(several, **options)
+    assert len(batch.poses) == 4
+    assert torch.equal(batch["input_ids"][0], batch["input_ids"][1])
+    straight = robust.straighten(one)[0]
+    assert batch.poses[2].size == straight.shape[:2]
+
+
+def test_pipelines_use_the_adapted_processor(parts):
+    transformers = pytest.importorskip("transformers")
+    processor, model = parts
+    robust = adapt_processor(processor, "C4", canonicalizer=canonicalizer("C4"))
+    pipe = transformers.pipeline("image-text-to-text", model=model, processor=robust, device="cpu")
+    settings = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 3}
+    answers = []
+    for x in turned("C4"):
+        said = pipe(text=conversation(x), generate_kwargs=settings)[0]["generated_text"][-1]["content"]
+        plain = pipe(Pillow.fromarray(x), text=PROMPT, generate_kwargs=settings, return_full_text=False)
+        answers.append((said, plain[0]["generated_text"]))
+    assert answers == answers[:1] * 4
+
+
+def test_an_adapted_processor_is_still_one_of_its_class(parts, tmp_path):
+    processor, _ = parts
+    robust = adapt_processor(processor, "C4", canonicalizer=canonicalizer("C4"))
+    assert isinstance(robust, type(processor))
+    assert robust.tokenizer is processor.tokenizer
+    assert robust.decode([7, 8, 9]) == "what is this"
+    robust.save_pretrained(tmp_path / "a")
+    processor.save_pretrained(tmp_path / "b")
+    for file in (tmp_path / "b").iterdir():
+        assert (tmp_path / "a" / file.name).read_text() == file.read_text()
+    x = Pillow.fromarray(picture())
+    expected = robust(images=x, text=PROMPT, return_tensors="pt")
+    for copied in (pickle.loads(pickle.dumps(robust)), copy.copy(robust)):
+        assert torch.equal(
+            copied(images=x, text=PROMPT, return_tensors="pt")["pixel_values"], expected["pixel_values"]
+        )
+    assert not hasattr(processor(images=x, text=PROMPT), "poses")
+    with pytest.raises(TypeError, match="adapted already"):
+        adapt_processor(robust)
+    with pytest.raises(TypeError, match="must be a processor with an image_processor"):
+        adapt_processor(processor.tokenizer)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_location_tokens_of_an_answer_come_back(group):
+    for g in upright.parse_group(group).elements():
+        pose = PicturePose(g, (300, 400), 1.0)
+        text = "<loc0100><loc0200><loc0300><loc0400> cat ; <loc0000><loc0000><loc0512><loc0256> dog <loc0001>"
+        found = restore_locations(text, pose)
+        boxes = pose.restore("boxes", [[200, 100, 400, 300], [0, 0, 256, 512]], scale=1024)
+        tokens = ["".join(f"<loc{min(v, 1023):04d}>" for v in (b[1], b[0], b[3], b[2])) for b in boxes]
+        assert found == f"{tokens[0]} cat ; {tokens[1]} dog <loc0001>"
+
+
+# Chat requests.
+
+
+def encoded(x, kind="PNG"):
+    stream = io.BytesIO()
+    Pillow.fromarray(x).save(stream, kind)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def request(x):
+    data = encoded(x)
+    url = f"data:image/png;base64,{data}"
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    return {
+        "model": "any",
+        "messages": [
+            {"role": "system", "content": "Answer briefly."},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Where?"},
+                    {"type": "image_url", "image_url": {"url": url, "detail": "high"}},
+                    {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+                    {"type": "input_image", "image_url": url},
+                    {"type": "input_image", "file_id": "file-1"},
+                    {"type": "tool_result", "content": [{"type": "image", "source": source}]},
+                ],
+            },
+        ],
+    }
+
+
+def sent(made):
+    content = made["messages"][1]["content"]
+    texts = [
+        content[1]["image_url"]["url"],
+        content[3]["image_url"],
+        content[5]["content"][0]["source"]["data"],
+    ]
+    return [np.array(Pillow.open(io.BytesIO(base64.b64decode(t.rpartition(",")[2])))) for t in texts]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_requests_are_sent_with_upright_pictures(group):
+    c = canonicalizer(group)
+    first = None
+    for x in turned(group):
+        given = request(x)
+        kept = json.dumps(given)
+        made, poses = straighten_request(given, group, canonicalizer=c)
+        assert json.dumps(given) == kept
+        pictures = sent(made)
+        first = pictures[0] if first is None else first
+        assert all(np.array_equal(p, first) for p in pictures)
+        assert [p is None for p in poses] == [False, True, False, True, False]
+        assert np.array_equal(upright.turn(poses[0].element, pictures[0]), x)
+        assert poses[0].size == first.shape[:2]
+        content = made["messages"][1]["content"]
+        assert content[1]["image_url"]["detail"] == "high"
+        assert content[2] == given["messages"][1]["content"][2]
+        assert content[5]["content"][0]["source"]["media_type"] == "image/png"
+        if bool(poses[0].element.is_identity()):
+            assert json.dumps(made) == kept
+
+
+def test_clients_are_called_with_upright_pictures_and_answers_come_back():
+    seen = []
+
+    def create(*, model, messages):
+        """Answer."""
+        seen.append({"model": model, "messages": messages})
+        y, x = np.unravel_index(sent(seen[-1])[0].sum(-1).argmax(), sent(seen[-1])[0].shape[:2])
+        return json.dumps({"point_2d": [x + 0.5, y + 0.5]})
+
+    ask = adapt_chat(create, "D4", canonicalizer=canonicalizer("D4"))
+    assert ask.__doc__ == "Answer."
+    for x in turned("D4"):
+        answer, poses = ask.run(**request(x))
+        found = poses[0].restore({"point_2d": "points"}, json.loads(answer))["point_2d"]
+        assert tuple(int(v) for v in found) == np.unravel_index(x.sum(-1).argmax(), x.shape[:2])[::-1]
+        assert ask(**request(x)) == answer
+
+
+def test_addresses_are_fetched_only_by_the_users_function():
+    fetched = []
+
+    def fetch(address):
+        fetched.append(address)
+        return base64.b64decode(encoded(picture()))
+
+    quarter = upright.turn(upright.Cyclic(4).elements()[1], picture())
+    c = canonicalizer("C4")
+    made, poses = straighten_request(request(quarter), canonicalizer=c, fetch=fetch)
+    assert fetched == ["https://example.org/a.png"]
+    url = made["messages"][1]["content"][2]["image_url"]["url"]
+    assert np.array_equal(
+        np.array(Pillow.open(io.BytesIO(base64.b64decode(url.rpartition(",")[2])))), sent(made)[0]
+    )
+    assert poses[1] is not None
+    with pytest.raises(TypeError, match="fetch must return bytes, got str"):
+        straighten_request(request(quarter), canonicalizer=c, fetch=str)
+    source = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
+    made, _ = straighten_request([source], canonicalizer=c, fetch=fetch)
+    assert made[0]["source"]["type"] == "base64"
+    assert straighten_request([source], canonicalizer=c) == ([source], [None])
+
+
+def test_jpeg_and_animations_in_requests():
+    class Quarter(upright.Canonicalizer):
+        def forward(self, x):
+            return upright.Pose(self.group.element([1] * len(x)))
+
+    def part(data, kind):
+        return {"type": "image", "source": {"type": "base64", "media_type": f"image/{kind}", "data": data}}
+
+    jpeg = part(encoded(picture(), "JPEG"), "jpeg")
+    kinds = []
+    for quality in (95, None):
+        made, _ = straighten_request([jpeg], canonicalizer=Quarter("C4"), quality=quality)
+        kinds.append(made[0]["source"]["media_type"])
+        opened = Pillow.open(io.BytesIO(base64.b64decode(made[0]["source"]["data"])))
+        assert f"image/{opened.format.lower()}" == kinds[-1]
+        assert opened.size == (30, 44)
+    assert kinds == ["image/jpeg", "image/png"]
+    stream = io.BytesIO()
+    frames = [Pillow.fromarray(picture(seed=i)) for i in range(2)]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    gif = part(base64.b64encode(stream.getvalue()).decode(), "gif")
+    assert straighten_request([gif], canonicalizer=Quarter("C4")) == ([gif], [None])
+    with pytest.raises(ValueError, match="picture 0 of the request must hold a picture file"):
+        straighten_request([part("aGVsbG8=", "png")], canonicalizer=Quarter("C4"))
