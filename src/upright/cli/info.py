@@ -38,7 +38,11 @@ def _installation(out: Any) -> None:
     table.add_row("groups", "C<n> (turns by 360°/n), D<n> (turns and flips), any n; such as C4, C8, D4")
     table.add_row("networks", ", ".join([*NETWORKS, "identity", "module:callable"]))
     table.add_row("models", ", ".join([*BUILT_IN, "a transformers name or folder", "module:callable"]))
-    for extra, package in (("hf", "transformers"), ("demo", "efficientnet_lite_pytorch")):
+    for extra, package in (
+        ("hf", "transformers"),
+        ("ocr", "rapidocr"),
+        ("demo", "efficientnet_lite_pytorch"),
+    ):
         there = importlib.util.find_spec(package) is not None
         table.add_row(
             f"extra [{extra}]", "installed" if there else f"missing: pip install 'upright[{extra}]'"
