@@ -61,15 +61,19 @@ def paired_ratio(
     }
 
 
-def median_ms(f: Callable[[], Any], *, repeats: int = 15, warmup: int = 2) -> float:
+def times_ms(f: Callable[[], Any], *, repeats: int = 15, warmup: int = 2) -> list[float]:
     for _ in range(warmup):
         f()
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
         f()
-        times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times)
+        times.append(1e3 * (time.perf_counter() - began))
+    return times
+
+
+def median_ms(f: Callable[[], Any], *, repeats: int = 15, warmup: int = 2) -> float:
+    return statistics.median(times_ms(f, repeats=repeats, warmup=warmup))
 
 
 def write(name: str, figures: Any, options: argparse.Namespace, **notes: Any) -> None:
