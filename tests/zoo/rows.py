@@ -15,6 +15,7 @@ class Row:
     ``make()`` returns the model, with random weights. ``call(batch, size, generator)`` returns its keyword
     arguments. ``inputs`` and ``outputs`` say what moves, written here by hand and not read from the signature
     that is tested; entries that are not named do not move. ``sizes`` are canvases ``(height, width)``.
+    ``hidden`` asks for the hidden states too.
     """
 
     name: str
@@ -24,12 +25,14 @@ class Row:
     sizes: tuple[tuple[int, int], ...] = ((32, 32), (32, 48))
     call: Callable[..., dict[str, Any]] | None = None
     tolerance: float = 0.0
+    hidden: bool = False
 
     def kwargs(self, batch, size, generator):
         """Return the arguments of one call."""
+        asked = {"output_hidden_states": True} if self.hidden else {}
         if self.call is not None:
-            return self.call(batch, size, generator)
-        return {"pixel_values": torch.rand(batch, 3, *size, generator=generator)}
+            return {**self.call(batch, size, generator), **asked}
+        return {"pixel_values": torch.rand(batch, 3, *size, generator=generator), **asked}
 
 
 @cache

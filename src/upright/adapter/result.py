@@ -160,6 +160,12 @@ def _merge_kind(columns: tuple[Kind, ...], index: list[Tensor], order: Tensor) -
                 "pictures; if it belongs to all pictures together, name it in outputs as "
                 "functools.partial(upright.Invariant, axis=None)"
             )
+    if len({c.data.shape[:axis] + c.data.shape[axis + 1 :] for c in columns}) > 1:
+        shapes = " and ".join(str(tuple(c.data.shape)) for c in columns)
+        raise ValueError(
+            f"a result has shapes {shapes} for pictures that stand upright in different shapes, so it lies "
+            "on the picture; name it in outputs as a mask or an image"
+        )
     return first.replace(
         data=torch.cat([c.data for c in columns], axis).index_select(axis, order.to(first.data.device))
     )

@@ -155,7 +155,11 @@ def _with_items(output: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
     """Return a mapping of the same type: a dict, or a dataclass-like ``ModelOutput`` of transformers."""
     if type(output) in (dict, OrderedDict):
         return type(output)(items)  # type: ignore[call-arg]
-    return type(output)(**items)
+    made: Any = type(output)(**items)
+    if isinstance(made, OrderedDict):
+        for key in items:  # entries are found by position too
+            made.move_to_end(key)
+    return made
 
 
 def check_outputs(spec: OutputSpec) -> None:

@@ -11,9 +11,28 @@ from typing import Any
 from ...adapter.signature import unwrapped
 from .base import Signature as Signature
 from .classification import CLASSIFICATION
+from .depth import DEPTH
+from .detection import DETECTION
+from .embedding import EMBEDDING
+from .keypoints import KEYPOINTS
+from .promptable import PROMPTABLE
+from .restoration import RESTORATION
+from .segmentation import SEGMENTATION
 from .unknown import check_known as check_known
 
-SIGNATURES: dict[str, Signature] = {**CLASSIFICATION}
+TASKS: dict[str, dict[str, Signature]] = {
+    "Classification": CLASSIFICATION,
+    "Backbones and embeddings": EMBEDDING,
+    "Segmentation": SEGMENTATION,
+    "Detection": DETECTION,
+    "Promptable segmentation": PROMPTABLE,
+    "Depth": DEPTH,
+    "Key points": KEYPOINTS,
+    "Restoration": RESTORATION,
+}
+"""Signatures by task and by the name of the model class."""
+
+SIGNATURES: dict[str, Signature] = {name: one for rows in TASKS.values() for name, one in rows.items()}
 """Signatures by the name of the model class."""
 
 

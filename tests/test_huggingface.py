@@ -1,0 +1,177 @@
+"""Pipelines, image processors and methods of ``transformers`` work with an adapted model as with the model.
+
+Processors know the formats of results independently of the signatures: what they make of the results of a
+turned picture must be the turned result.
+"""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import upright
+from upright.testing import redraw_weights
+from zoo import ROWS
+
+transformers = pytest.importorskip("transformers")
+
+TURNS = [1, 2, 3]
+
+
+def small(group="C4"):
+    made = upright.canonicalizer(group, "group_cnn", size=16, options={"widths": (3, 4)})
+    return redraw_weights(made, torch.Generator().manual_seed(0)).eval()
+
+
+def adapted(name, seed=0, **settings):
+    model = next(row for row in ROWS if row.name == name).make()
+    redraw_weights(model, torch.Generator().manual_seed(seed))
+    return upright.adapt(model, "C4", canonicalizer=small(), **settings)
+
+
+def processor(family, **settings):
+    """Make an image processor, the one without torchvision where there are two."""
+    name = f"{family}ImageProcessor"
+    made = getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
+    return made(**settings)
+
+
+def picture(height=32, width=32, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def turned(image, turns):
+    return Image.fromarray(np.rot90(np.asarray(image), turns).copy())
+
+
+def pipeline(task, model, **settings):
+    return transformers.pipeline(task, model=model, device="cpu", **settings)
+
+
+def differs(robust, run):
+    """Say whether the bare model answers differently when the picture is turned, or a test says nothing."""
+    return any(run(robust.model, turned(picture(), k)) != run(robust.model, picture()) for k in TURNS)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_image_classification(turns):
+    robust = adapted("ViTForImageClassification")
+    reader = processor("ViT", size={"height": 32, "width": 32})
+
+    def run(model, image):
+        return pipeline("image-classification", model, image_processor=reader)(image)
+
+    assert differs(robust, run)
+    expected = run(robust, picture())
+    assert len(expected) == 5
+    assert run(robust, turned(picture(), turns)) == expected
+
+
+def _tokenizer():
+    letters = [letter + end for letter in "catdogbirn" for end in ("", "</w>")]
+    vocab = {text: i for i, text in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    return transformers.CLIPTokenizer(vocab=vocab, merges=[], model_max_length=12)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_zero_shot_image_classification(turns):
+    robust = adapted("CLIPModel")
+    size = {"height": 32, "width": 32}
+    reader, tokenizer = processor("CLIP", size=size, crop_size=size), _tokenizer()
+
+    def run(model, image):
+        made = pipeline("zero-shot-image-classification", model, image_processor=reader, tokenizer=tokenizer)
+        return made(image, candidate_labels=["cat", "dog", "bird"], hypothesis_template="{}")
+
+    assert differs(robust, run)
+    expected = run(robust, picture())
+    assert {entry["label"] for entry in expected} == {"cat", "dog", "bird"}
+    assert run(robust, turned(picture(), turns)) == expected
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_image_segmentation(turns):
+    robust = adapted("SegformerForSemanticSegmentation")
+    run = pipeline("image-segmentation", robust, image_processor=processor("Segformer", do_resize=False))
+    image = picture(32, 64)
+    before = {entry["label"]: np.asarray(entry["mask"]) for entry in run(image)}
+    after = {entry["label"]: np.asarray(entry["mask"]) for entry in run(turned(image, turns))}
+    assert len(before) > 1
+    assert before.keys() == after.keys()
+    for label, mask in before.items():
+        assert mask.shape == (32, 64)
+        assert (after[label] == np.rot90(mask, turns)).mean() > 0.999  # rounding at ties between labels
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_panoptic_segmentation(turns):
+    robust = adapted("MaskFormerForInstanceSegmentation")
+    reader = processor("MaskFormer", do_resize=False)
+
+    def maps(image):
+        out = robust(**reader(images=image, return_tensors="pt"))
+        return reader.post_process_semantic_segmentation(out, target_sizes=[image.size[::-1]])[0]
+
+    image = picture(64, 96)
+    before, after = maps(image), maps(turned(image, turns))
+    assert before.unique().numel() > 1
+    assert (after == torch.rot90(before, turns)).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_depth_estimation(turns):
+    robust = adapted("DepthAnythingForDepthEstimation")
+    run = pipeline("depth-estimation", robust, image_processor=processor("DPT", do_resize=False))
+    image = picture(32, 48)
+    before, after = (run(x)["predicted_depth"] for x in (image, turned(image, turns)))
+    assert before.shape == (32, 48)
+    assert before.std() > 0
+    torch.testing.assert_close(after, torch.rot90(before, turns), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_image_feature_extraction(turns):
+    robust = adapted("ViTModel")
+    reader = processor("ViT", size={"height": 32, "width": 32})
+    run = pipeline("image-feature-extraction", robust, image_processor=reader)
+    expected = run(picture(), pool=True)
+    assert np.std(expected) > 0
+    assert run(turned(picture(), turns), pool=True) == expected
+
+
+def test_towers_of_pictures_and_texts():
+    robust = adapted("CLIPModel", mode="average")
+    texts = {"input_ids": torch.tensor([[0, 5, 6, 1], [0, 7, 8, 1], [0, 9, 4, 1]])}
+    x = torch.rand(2, 3, 32, 32)
+    out, after = robust(pixel_values=x, **texts), robust(pixel_values=torch.rot90(x, 1, (2, 3)), **texts)
+    assert out.logits_per_image.shape == (2, 3)
+    torch.testing.assert_close(after.logits_per_image, out.logits_per_image)
+    robust = adapted("CLIPModel")
+    out = robust(pixel_values=x, **texts)
+    features = robust.get_image_features(pixel_values=torch.rot90(x, 1, (2, 3)))
+    features = getattr(features, "pooler_output", features)
+    torch.testing.assert_close(torch.nn.functional.normalize(features, dim=-1), out.image_embeds)
+    bare = robust.model.get_text_features(**texts)
+    given = robust.get_text_features(**texts)
+    assert torch.equal(getattr(given, "pooler_output", given), getattr(bare, "pooler_output", bare))
+
+
+def test_data_of_the_model_can_be_reached_but_no_part_that_takes_pictures():
+    robust = adapted("ViTForImageClassification")
+    assert robust.config is robust.model.config
+    assert robust.dtype == torch.float32
+    assert robust.device == torch.device("cpu")
+    assert robust.main_input_name == "pixel_values"
+    for name in ("vit", "no_such_name", "push_to_hub"):
+        with pytest.raises(AttributeError):
+            getattr(robust, name)
+    assert not hasattr(upright.adapt(torch.nn.Linear(2, 2), "C4", canonicalizer=small()), "in_features")
+
+
+def test_half_precision_keeps_the_canonicalizer_exact():
+    robust = adapted("ResNetForImageClassification").bfloat16()
+    x = torch.rand(2, 3, 32, 32).bfloat16()
+    out = robust(pixel_values=x).logits
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(robust(pixel_values=torch.rot90(x, 1, (2, 3))).logits, out)
