@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from upright.evaluation.metrics import (
-    INVALID,
-    accuracies,
-    clustered,
-    gap_closed,
-    is_right,
-    reliability,
-    wilson,
-)
+from upright.evaluation.metrics import clustered, quantiles, reliability, resamples, wilson
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 7), (3, 7), (7, 7), (450, 500), (1, 1)])
@@ -61,37 +53,6 @@ def test_interval_of_a_perfect_score_has_a_width(value):
     assert (found.value, found.value) == ((found.high, 1.0) if value else (found.low, 0.0))
 
 
-def test_accuracies_at_each_pose():
-    predictions = torch.tensor([[0, 1, INVALID], [2, 2, 2], [1, INVALID, 0]])
-    labels = torch.tensor([0, 2, 1])
-    assert accuracies(predictions, labels).tolist() == pytest.approx([1, 1 / 3, 1 / 3])
-
-
-def test_what_is_not_a_number_agrees_with_nothing_not_even_itself():
-    predictions, labels = torch.tensor([[INVALID, 1]]), torch.tensor([INVALID])
-    assert accuracies(predictions, labels).tolist() == [0, 0]
-    assert not is_right(predictions, labels).any()
-
-
-def test_gap_closed():
-    vanilla = torch.tensor([[True, False]] * 10)
-    adapted = torch.tensor([[True, True]] * 5 + [[True, False]] * 5)
-    oracle = torch.ones(10, 2, dtype=torch.bool)
-    assert gap_closed(vanilla, adapted, oracle) == pytest.approx(0.5)
-    assert gap_closed(vanilla, oracle, oracle) == pytest.approx(1)
-    assert gap_closed(vanilla, ~oracle, oracle) == pytest.approx(-1)
-
-
-def test_no_share_of_a_gap_that_is_none_or_noise():
-    same = torch.tensor([[True, False]] * 10)
-    assert gap_closed(same, ~same, same) is None
-    noisy = same.clone()
-    noisy[0, 1] = True  # the oracle is better on a single picture of ten
-    assert gap_closed(same, noisy, noisy) is None
-    assert gap_closed(noisy, same, same) is None
-    assert gap_closed(same[:1], noisy[:1], noisy[:1]) is None
-
-
 def test_calibration_error_by_hand():
     confidence = torch.tensor([0.95, 0.95, 0.95, 0.95, 0.25, 0.25])
     right = torch.tensor([True, True, True, False, False, True])
@@ -107,3 +68,19 @@ def test_bins_and_error_tell_the_same_story():
     right = torch.rand(500, 4, generator=generator) < confidence**2
     error, bins = reliability(confidence, right)
     assert error == pytest.approx(sum(b.share * abs(b.accuracy - b.confidence) for b in bins), abs=1e-4)
+
+
+def test_resamples_draw_as_many_pictures_with_replacement():
+    weights = resamples(50, 300)
+    assert weights.shape == (300, 50)
+    assert torch.equal(weights.sum(1), torch.full((300,), 50.0, dtype=torch.float64))
+    assert weights.var(correction=0).item() == pytest.approx(1 - 1 / 50, rel=0.05)  # binomial(50, 1/50)
+    assert torch.equal(weights, resamples(50, 300))
+
+
+def test_quantiles_hold_the_value():
+    draws = torch.arange(101).double() / 100
+    found = quantiles(0.5, draws, 0.9)
+    assert (found.low, found.high) == (pytest.approx(0.05), pytest.approx(0.95))
+    assert quantiles(0.99, draws, 0.9).high == 0.99
+    assert quantiles(0.01, torch.cat([draws, draws[:1] * torch.nan]), 0.9).low == 0.01

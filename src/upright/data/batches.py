@@ -16,8 +16,10 @@ from .sets import NO_LABEL
 Batch = tuple[Any, Tensor | None]
 """Pictures, a tensor ``(B, C, H, W)`` or a list of ``(C, H_i, W_i)``; labels ``(B,)`` int64, or None."""
 
-_PICTURES = ("pixel_values", "image", "images", "picture", "pictures", "x", "input", "inputs")
-_LABELS = ("label", "labels", "target", "targets", "y", "fine_label")
+PICTURES = ("pixel_values", "image", "images", "picture", "pictures", "x", "input", "inputs")
+"""What pictures are called in dicts."""
+LABELS = ("label", "labels", "target", "targets", "y", "fine_label")
+"""What labels and other targets are called in dicts."""
 
 
 def loader(
@@ -72,8 +74,8 @@ def split_batch(batch: Any) -> Batch:
         TypeError: If there are no pictures in it.
     """
     if isinstance(batch, Mapping):
-        pictures = next((batch[key] for key in _PICTURES if key in batch), None)
-        labels = next((batch[key] for key in _LABELS if key in batch), None)
+        pictures = next((batch[key] for key in PICTURES if key in batch), None)
+        labels = next((batch[key] for key in LABELS if key in batch), None)
     elif isinstance(batch, (tuple, list)) and not _is_list_of_pictures(batch):
         pictures, labels = batch[0], (batch[1] if len(batch) > 1 else None)
     else:

@@ -1,16 +1,33 @@
 """How much it helped: every way to run the model, at every pose, into one `Report`, tables and figures."""
 
+from .coco import COCO_SIGMAS as COCO_SIGMAS
+from .coco import AveragePrecision as AveragePrecision
 from .figures import plot_angles as plot_angles
 from .figures import plot_reliability as plot_reliability
 from .gallery import plot_gallery as plot_gallery
 from .leakage import Leakage as Leakage
+from .measures import Mean as Mean
+from .measures import Metric as Metric
+from .measures import Ratio as Ratio
+from .measures import Torchmetric as Torchmetric
 from .metrics import Estimate as Estimate
-from .orbit import ROWS as ROWS
 from .overhead import Overhead as Overhead
 from .overhead import measure_overhead as measure_overhead
 from .protocol import evaluate as evaluate
 from .report import CanonicalizerMetrics as CanonicalizerMetrics
+from .report import MetricScores as MetricScores
 from .report import PoseAccuracy as PoseAccuracy
 from .report import Report as Report
 from .report import RowMetrics as RowMetrics
 from .report import Setting as Setting
+from .rows import ROWS as ROWS
+from .tasks import TASKS as TASKS
+from .tasks import Task as Task
+from .tasks import classification as classification
+from .tasks import depth as depth
+from .tasks import detection as detection
+from .tasks import instances as instances
+from .tasks import keypoints as keypoints
+from .tasks import retrieval as retrieval
+from .tasks import segmentation as segmentation
+from .tasks import text as text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .style import COLOURS, GREY, INK, canvas, direct_title, save
-from .tables import percent
+from .tables import number, percent, titled
 
 if TYPE_CHECKING:
     from .report import PoseAccuracy, Report, RowMetrics
@@ -25,6 +25,7 @@ def plot_angles(
     """Draw accuracy over angle as a polar plot: a circle is what an equivariant model looks like.
 
     Markers are measured poses, bands their confidence intervals; lines between markers only guide the eye.
+    Where the task is another than classification, its first metric takes the place of accuracy.
     Reflected poses have a panel of their own.
 
     Args:
@@ -53,7 +54,7 @@ def plot_angles(
         middle = (i + 0.5) * 4.9
         box = ((middle - side / 2) / width, foot / height, side / width, side / height)
         axes = figure.add_axes(box, projection="polar")
-        _polar(axes, [pose for pose in poses if pose.reflected == reflected])
+        _polar(axes, [pose for pose in poses if pose.reflected == reflected], _radii(report, shown))
         for name in shown:
             _curve(axes, name, report.rows[name], reflected)
         if len(panels) > 1:
@@ -61,8 +62,8 @@ def plot_angles(
             figure.text(
                 middle / width, 1 - 1.02 / height, text, fontsize=10.5, color=GREY, ha="center", va="center"
             )
-    what = "Accuracy" if report.setting.has_labels else "Agreement with the bare model upright"
     s = report.setting
+    what = titled(s.metric) if s.has_labels else "Agreement with the bare model upright"
     direct_title(
         figure,
         f"{what} over angle",
@@ -72,19 +73,27 @@ def plot_angles(
     return save(figure, path)
 
 
-def _polar(axes: Any, poses: list[PoseAccuracy]) -> None:
+def _radii(report: Report, shown: Sequence[str]) -> list[tuple[float, str]]:
+    """Return the circles of the plot with their labels: shares up to 1, other metrics up to their largest."""
+    if report.setting.is_share:
+        return [(0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100%")]
+    top = max(pose.accuracy.high for name in shown for pose in report.rows[name].poses) or 1.0
+    return [(share * top, f"{share * top:.2g}") for share in (0.25, 0.5, 0.75, 1.0)]
+
+
+def _polar(axes: Any, poses: list[PoseAccuracy], radii: list[tuple[float, str]]) -> None:
     from matplotlib import patheffects
 
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(1)  # counter-clockwise, as pictures turn
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0.25, 0.5, 0.75, 1.0])
+    axes.set_ylim(0, radii[-1][0])
+    axes.set_yticks([radius for radius, _ in radii])
     axes.set_yticklabels([])
     degrees = [float(pose.degrees or 0.0) for pose in poses]
     step = max(1, len(degrees) // 8)
     axes.set_thetagrids(degrees[::step], [f"{d:g}°" for d in degrees[::step]], fontsize=10.5, color=INK)
     between = math.pi / max(len(degrees), 4)
-    for radius, text in ((0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100%")):
+    for radius, text in radii:
         label = axes.text(between, radius, text, fontsize=8, color=GREY, ha="center", va="center", zorder=9)
         label.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="white")])
     axes.tick_params(axis="x", pad=5)
@@ -133,7 +142,8 @@ def _legend(figure: Any, shown: list[str], report: Report) -> None:
         figure.add_artist(line)
         text = {"ha": "left", "va": "center", "color": INK}
         figure.text((x + 0.34) / width, 0.57 / height, _LABELS[name], fontsize=10, fontweight="bold", **text)
-        numbers = f"upright {percent(row.upright.value)}\nmean {percent(row.orbit_mean.value)}"
+        upright, mean = (number(x.value, report.setting.is_share) for x in (row.upright, row.orbit_mean))
+        numbers = f"upright {upright}\nmean {mean}"
         figure.text((x + 0.34) / width, 0.295 / height, numbers, fontsize=9, linespacing=1.35, **text)
 
 

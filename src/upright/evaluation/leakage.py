@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..groups.base import Element
 from .degrade import JPEG_QUALITY, RESAMPLING, reencoded, resampled
-from .metrics import is_right, normal_quantile, standard_error
+from .measures import Metric
+from .metrics import normal_quantile, standard_error
 from .orbit import Degrade, PoseTrack, Record
 
 DEGRADATIONS: Mapping[str, tuple[str, Degrade]] = {
@@ -31,7 +32,7 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Change:
-    """A share before and after a degradation.
+    """A share, or another metric, before and after a degradation.
 
     Attributes:
         before: On pictures that were only turned.
@@ -56,7 +57,8 @@ class Leakage:
         pictures: Number of pictures.
         pose_accuracy: Share of turned pictures whose true pose was chosen, ties not counted.
         identity_rate: Share of upright pictures that were left alone, ties not counted.
-        upright: Accuracy on upright pictures, by row. The bare model's is its own loss.
+        upright: Accuracy (the task's first metric) on upright pictures, by row. The bare model's is its
+            own loss.
         orbit_mean: Mean accuracy over the poses, of the adapted model and the oracle. The oracle's is the
             loss of a perfect canonicalizer.
         tolerance: How much pose accuracy and identity rate may move.
@@ -88,7 +90,7 @@ class Leakage:
 
 
 def compare(
-    name: str, before: Record, after: Record, labels: Tensor, poses: Element, confidence: float
+    name: str, before: Record, after: Record, metric: Metric, poses: Element, confidence: float
 ) -> Leakage:
     """Compare the records of pictures degraded after turning with those of pictures only turned.
 
@@ -96,7 +98,7 @@ def compare(
         name: A name in `DEGRADATIONS`.
         before: Records of ``N`` turned pictures.
         after: Records of the same pictures, degraded after turning.
-        labels: Classes, shape ``(N,)``.
+        metric: The metric whose change is told, by row.
         poses: The poses, the identity first, shape ``(P,)`` with ``P`` at least 2.
         confidence: How sure a movement must be to be flagged.
     """
@@ -105,15 +107,15 @@ def compare(
     turned, alone = moves[:, 1:].mean(1), moves[:, 0]
     noise = max(standard_error(turned), standard_error(alone))
     tolerance = max(TOLERANCE, normal_quantile(confidence) * noise)
-    bare = [is_right(record.upright.unsqueeze(1), labels) for record in (before, after)]
-    upright, mean = {"vanilla": Change(*(_share(r) for r in bare))}, {}
+    upright = {"vanilla": Change(*(float(metric.once([record.upright])[0]) for record in (before, after)))}
+    mean: dict[str, Change] = {}
     for row in after.rows:
-        right = [is_right(record.rows[row].predictions, labels) for record in (before, after)]
-        upright[row] = Change(*(_share(r[:, 0]) for r in right))
-        mean[row] = Change(*(_share(r) for r in right))
+        values = [metric.once(record.rows[row].records[0]) for record in (before, after)]
+        upright[row] = Change(*(float(value[0]) for value in values))
+        mean[row] = Change(*(float(value.mean()) for value in values))
     return Leakage(
         detail=DEGRADATIONS[name][0],
-        pictures=len(labels),
+        pictures=len(after),
         pose_accuracy=Change(*(_share(f[:, 1:]) for f in found)),
         identity_rate=Change(*(_share(f[:, 0]) for f in found)),
         upright=upright,

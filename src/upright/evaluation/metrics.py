@@ -16,13 +16,16 @@ from torch import Tensor
 INVALID = -1
 """The prediction where a model's scores were not numbers: it agrees with nothing, itself included."""
 
+RESAMPLES = 400
+"""How many resamples of the pictures make an interval where there is no closed form."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share with its confidence interval.
+    """A number with its confidence interval.
 
     Attributes:
-        value: The share, in 0…1.
+        value: The number; a share lies in 0…1.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -94,52 +97,29 @@ def clustered(right: Tensor, confidence: float = 0.95) -> Estimate:
     return wilson(share, max(effective, 1.0), confidence)
 
 
-def accuracies(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Return the accuracy at each pose, shape ``(P,)``, float64.
+def resamples(count: int, number: int = RESAMPLES) -> Tensor:
+    """Return how often each picture occurs in resamples of all, shape ``(R, N)``, float64; always the same.
 
-    Args:
-        predictions: Predicted classes, shape ``(N, P)``; `INVALID` is always wrong.
-        labels: Classes, shape ``(N,)``; `INVALID` matches nothing.
+    Reference:
+        B. Efron, Bootstrap methods: another look at the jackknife, 1979.
     """
-    from torchmetrics.functional.classification import multiclass_accuracy
-
-    classes = int(max(predictions.max(), labels.max(), torch.tensor(0))) + 1
-    wrong_as = torch.where(predictions == INVALID, classes, predictions)
-    target = torch.where(labels == INVALID, classes + 1, labels).unsqueeze(1).expand_as(predictions)
-    shares: Tensor = multiclass_accuracy(
-        wrong_as.T.contiguous(),
-        target.T.contiguous(),
-        num_classes=classes + 2,
-        average="micro",
-        multidim_average="samplewise",
-        validate_args=False,
+    drawn = torch.randint(count, (number, count), generator=torch.Generator().manual_seed(0))
+    return torch.zeros(number, count, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(number, count, dtype=torch.float64)
     )
-    return (shares.double() * len(labels)).round() / len(labels)  # they come in float32
 
 
-def is_right(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Say what was right, shape ``(N, P)``, bool."""
-    return (predictions == labels.unsqueeze(1)) & (predictions != INVALID)
-
-
-def gap_closed(vanilla: Tensor, adapted: Tensor, oracle: Tensor, confidence: float = 0.95) -> float | None:
-    """Return (adapted − vanilla) / (oracle − vanilla), of the means over the orbit.
+def quantiles(value: float, draws: Tensor, confidence: float = 0.95) -> Estimate:
+    """Return a value with the interval between quantiles of its resamples (percentile bootstrap).
 
     Args:
-        vanilla: What the bare model got right, shape ``(N, P)``, bool.
-        adapted: The same for the adapted model.
-        oracle: The same for the model on pictures turned back by their true pose.
-        confidence: How sure it must be that there is a gap.
-
-    Returns:
-        The share; None where the gap is not positive beyond the noise (paired over pictures), so that a ratio
-        would mean nothing.
+        value: The value on all pictures, which the interval always holds.
+        draws: The value on resamples, shape ``(R,)``; NaN is left out.
+        confidence: Coverage of the interval.
     """
-    gaps = oracle.double().mean(1) - vanilla.double().mean(1)
-    gap = float(gaps.mean())
-    if len(gaps) < 2 or gap <= normal_quantile(confidence) * standard_error(gaps) + 1e-12:
-        return None
-    return (float(adapted.double().mean()) - float(vanilla.double().mean())) / gap
+    ends = torch.tensor([0.5 - confidence / 2, 0.5 + confidence / 2], dtype=draws.dtype)
+    low, high = draws.nanquantile(ends).tolist()
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def standard_error(x: Tensor) -> float:

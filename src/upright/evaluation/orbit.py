@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -14,11 +15,10 @@ from ..adapter import Adapted
 from ..canonicalizers import Pose
 from ..groups.base import Element
 from ..kinds import Border, Image
-from .scores import call, class_scores, predict
-
-ROWS = ("vanilla", "average", "adapted", "oracle")
-"""The bare model; its average over the group (test-time augmentation); the adapted model; the bare model on
-pictures turned back by their true pose."""
+from .cases import Cases
+from .rows import ROWS, Output, Rows
+from .scores import call
+from .tasks.base import Task, differences, same
 
 Degrade = Callable[[Tensor], Tensor]
 
@@ -28,16 +28,20 @@ class Track:
     """What one row did. All tensors have shape ``(N, P)`` and live on the CPU.
 
     Attributes:
-        predictions: Predicted classes, int64; `INVALID` where the scores were not numbers.
+        records: What each metric keeps, by metric, pose and picture.
         passes: How many times the predictor ran.
-        largest: Largest absolute difference of the scores from those at upright; NaN where not finite.
-        mean: Mean absolute difference of the scores from those at upright; NaN where not finite.
+        largest: Largest absolute difference of the readings from those at upright; NaN where not finite.
+        mean: Mean absolute difference of the readings from those at upright; NaN where not finite.
+        changed: Whether the prediction is another than at upright, or none.
+        invalid: Whether there is no prediction, since the readings were no numbers.
     """
 
-    predictions: Tensor
+    records: list[list[list[Any]]]
     passes: Tensor
     largest: Tensor
     mean: Tensor
+    changed: Tensor
+    invalid: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +66,28 @@ class Record:
     Attributes:
         rows: One track a row.
         poses: The canonicalizer's choices.
-        upright: Predictions of the bare model on the upright pictures, shape ``(N,)``.
-        outputs: Number of class scores.
+        upright: What the first metric keeps of the bare model on the upright pictures.
+        outputs: Number of class scores; None where there are none.
     """
 
     rows: dict[str, Track]
     poses: PoseTrack
-    upright: Tensor
-    outputs: int
+    upright: list[Any]
+    outputs: int | None
+
+    def __len__(self) -> int:
+        return len(self.upright)
 
     def first(self, count: int) -> Record:
         """Return the records of the first pictures."""
-        rows = {name: _map(lambda t: t[:count], track) for name, track in self.rows.items()}
-        return Record(rows, _map(lambda t: t[:count], self.poses), self.upright[:count], self.outputs)
+        rows = {name: _first(track, count) for name, track in self.rows.items()}
+        return Record(rows, _first(self.poses, count), self.upright[:count], self.outputs)
 
 
 def join(records: Sequence[Record]) -> Record:
     """Put the records of several batches together."""
     rows = {name: _cat([record.rows[name] for record in records]) for name in records[0].rows}
-    upright = torch.cat([record.upright for record in records])
+    upright = [x for record in records for x in record.upright]
     return Record(rows, _cat([record.poses for record in records]), upright, records[0].outputs)
 
 
@@ -91,96 +98,121 @@ class Orbit:
     Attributes:
         robust: The adapted model.
         poses: Elements by which pictures are turned, the identity first, shape ``(P,)``.
+        task: What targets are and what is measured.
         rows: Names out of `ROWS`.
-        classes: Classes to score over; None: all.
         border: What lies outside the canvas of a turned picture.
     """
 
     robust: Adapted
     poses: Element
+    task: Task
     rows: tuple[str, ...] = ROWS
-    classes: Tensor | None = None
     border: Border = "edge"
 
-    def run(self, x: Tensor, degrade: Degrade | None = None) -> Record:
+    def run(self, cases: Cases, degrade: Degrade | None = None) -> tuple[Record, list[Any]]:
         """Run all rows at all poses.
 
         Args:
-            x: Upright pictures, shape ``(B, C, H, W)``.
+            cases: Upright pictures with their targets; without, what the bare model finds on them is taken.
             degrade: Applied to the pictures after turning; None: turned pictures are used as they are.
+
+        Returns:
+            The records, and the targets.
         """
-        start = x if degrade is None else degrade(x)
-        first = self._bare(start)
-        averaging = self._averaging() if "average" in self.rows else None
-        average = self._several(averaging, start) if averaging is not None else None
-        steps: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.rows}
+        given = _degraded(cases.pictures, degrade)
+        rows = Rows(self.robust, given, is_exact=self._is_exact and degrade is None)
+        readings = self.read(rows.first.output, cases)
+        predictions = self.task.decide(readings)
+        targets = self._targets(cases, readings, predictions)
+        kinds = [self.task.placed(target, size) for target, size in zip(targets, cases.sizes, strict=True)]
+        steps = {name: _Steps(self, rows) for name in self.rows}
         poses: list[Pose] = []
         for p, g in enumerate(self.poses):
-            given = start if p == 0 else self.turn(g, x)
-            if degrade is not None and p:
-                given = degrade(given)
-            for name in self.rows:
-                if name == "adapted":
-                    run = call(self.robust, self.robust.run, given)
-                    poses.append(run.pose)
-                    steps[name].append((self._scores(run.output, len(x)), run.passes.cpu()))
-                elif name == "average":
-                    assert averaging is not None
-                    assert average is not None
-                    same = p == 0 or (
-                        self._is_exact and degrade is None
-                    )  # the same pictures in another order
-                    steps[name].append(average if same else self._several(averaging, given))
-                elif name == "vanilla":
-                    steps[name].append(first if p == 0 else self._bare(given))
-                else:
-                    back = self.turn(g.inverse(), given)
-                    steps[name].append(first if torch.equal(back, start) else self._bare(back))
+            if p:
+                given = _degraded(self.turn(g, cases.pictures), degrade)
+            turned = Cases(given, [self.task.moved(g, kind) for kind in kinds])
+            for name, step in steps.items():
+                output = rows.run(name, g, given, partial(self.turn, g.inverse(), given))
+                step.add(output, g, turned)
+                if output.pose is not None:
+                    poses.append(output.pose)
             if "adapted" not in self.rows:
                 poses.append(call(self.robust, self.robust.pose, given))
-        rows = {name: self._track(step) for name, step in steps.items()}
-        return Record(rows, _pose_track(poses), predict(first[0], self.classes), first[0].shape[1])
+        still = [self.task.moved(self.poses[0], kind) for kind in kinds]
+        upright = [self.task.metric.record(x, t) for x, t in zip(predictions, still, strict=True)]
+        tracks = {name: step.track() for name, step in steps.items()}
+        return Record(tracks, _pose_track(poses), upright, self.task.outputs(readings)), targets
 
-    def turn(self, g: Element, x: Tensor) -> Tensor:
+    def turn(self, g: Element, pictures: Any) -> Any:
         """Turn all pictures by one element."""
-        moved: Tensor = act(g.to(x.device).reshape(1).expand(len(x)), Image(x, border=self.border)).data
-        return moved
+        if not isinstance(pictures, Tensor):
+            return [act(g.to(x.device), Image(x, border=self.border)).data for x in pictures]
+        g = g.to(pictures.device).reshape(1).expand(len(pictures))
+        return act(g, Image(pictures, border=self.border)).data
+
+    def read(self, output: Any, cases: Cases) -> Sequence[Any]:
+        """Return one reading a picture."""
+        return self.task.readings(self.robust, output, cases.sizes)
 
     @property
     def _is_exact(self) -> bool:
         return bool(getattr(self.robust.group, "is_exact_on_grid", False))
 
-    def _averaging(self) -> Adapted:
-        return self.robust.replace(mode="average")
+    def _targets(self, cases: Cases, readings: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
+        """Return the targets; where there are none, what the bare model finds upright."""
+        if cases.targets is not None:
+            if self.task.check is not None:
+                self.task.check(cases.targets, readings)
+            return cases.targets
+        if self.task.refer is None:
+            raise ValueError(f"data must have targets for {self.task.name}, got pictures alone")
+        return [self.task.refer(prediction) for prediction in predictions]
 
-    def _several(self, averaging: Adapted, x: Tensor) -> tuple[Tensor, Tensor]:
-        run = call(self.robust, averaging.run, x)
-        return self._scores(run.output, len(x)), run.passes.cpu()
 
-    def _bare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self._scores(call(self.robust, self.robust.model, x), len(x))
-        return scores, torch.ones(len(x), dtype=torch.long)
+class _Steps:
+    """What one row does, pose by pose."""
 
-    def _scores(self, output: Any, batch: int) -> Tensor:
-        return class_scores(self.robust, output, batch)
+    def __init__(self, orbit: Orbit, rows: Rows) -> None:
+        self.orbit, self.rows = orbit, rows
+        self.upright: Output | None = None
+        self.columns: list[dict[str, Any]] = []
 
-    def _track(self, steps: list[tuple[Tensor, Tensor]]) -> Track:
-        upright = steps[0][0].double()
-        differences = [
-            torch.where(
-                scores == upright, 0.0, (scores - upright).abs()
-            ).cpu()  # classes masked by -inf are equal
-            for scores in (scores.double() for scores, _ in steps)
-        ]
-        largest = torch.stack([d.amax(1) for d in differences], 1)
-        mean = torch.stack([d.mean(1) for d in differences], 1)
-        finite = largest.isfinite()
-        return Track(
-            torch.stack([predict(scores, self.classes) for scores, _ in steps], 1),
-            torch.stack([passes for _, passes in steps], 1),
-            torch.where(finite, largest, torch.nan),
-            torch.where(finite, mean, torch.nan),
-        )
+    def add(self, output: Output, g: Element, turned: Cases) -> None:
+        """Take in the output at one more pose, of pictures and targets turned by ``g``."""
+        task = self.orbit.task
+        self.upright = self.upright or output
+        readings = self.orbit.read(output.output, turned)
+        predictions = task.decide(readings)
+        moved = self.rows.replayed(self.upright, g, turned.pictures)
+        expected = readings if moved is output else self.orbit.read(moved.output, turned)
+        largest, mean = differences(readings, expected)
+        invalid = torch.tensor([not task.is_valid(x) for x in predictions], dtype=torch.bool)
+        changed = [not same(x, y) for x, y in zip(predictions, task.decide(expected), strict=True)]
+        pairs = list(zip(predictions, turned.targets or (), strict=True))
+        self.columns.append({
+            "records": [[metric.record(x, target) for x, target in pairs] for metric in task.metrics],
+            "passes": output.passes,
+            "largest": torch.where(largest.isfinite(), largest, torch.nan),
+            "mean": torch.where(largest.isfinite(), mean, torch.nan),
+            "changed": torch.tensor(changed, dtype=torch.bool) | invalid,
+            "invalid": invalid,
+        })  # fmt: skip
+
+    def track(self) -> Track:
+        """Return everything as one track."""
+        tensors = {
+            field.name: torch.stack([column[field.name] for column in self.columns], 1)
+            for field in fields(Track)[1:]
+        }
+        tensors["changed"] |= tensors["invalid"][:, :1]
+        count = len(self.orbit.task.metrics)
+        return Track([[column["records"][m] for column in self.columns] for m in range(count)], **tensors)
+
+
+def _degraded(pictures: Any, degrade: Degrade | None) -> Any:
+    if degrade is None or isinstance(pictures, Tensor):
+        return pictures if degrade is None else degrade(pictures)
+    return [degrade(picture[None])[0] for picture in pictures]
 
 
 def _pose_track(poses: list[Pose]) -> PoseTrack:
@@ -194,10 +226,25 @@ def _pose_track(poses: list[Pose]) -> PoseTrack:
 T = TypeVar("T", Track, PoseTrack)
 
 
-def _map(f: Callable[[Tensor], Tensor], track: T) -> T:
-    return type(track)(*(f(getattr(track, field.name)) for field in fields(track)))
+def _first(track: T, count: int) -> T:
+    """Return what belongs to the first pictures."""
+    made: dict[str, Any] = {}
+    for field in fields(track):
+        x = getattr(track, field.name)
+        whole = isinstance(x, Tensor)
+        made[field.name] = x[:count] if whole else [[column[:count] for column in m] for m in x]
+    return type(track)(**made)
 
 
 def _cat(tracks: list[T]) -> T:
-    columns = [[getattr(track, field.name) for track in tracks] for field in fields(tracks[0])]
-    return type(tracks[0])(*(torch.cat(column) for column in columns))
+    made: dict[str, Any] = {}
+    for field in fields(tracks[0]):
+        parts = [getattr(track, field.name) for track in tracks]
+        made[field.name] = torch.cat(parts) if isinstance(parts[0], Tensor) else _cat_records(parts)
+    return type(tracks[0])(**made)
+
+
+def _cat_records(parts: list[list[list[list[Any]]]]) -> list[list[list[Any]]]:
+    """Put records, by metric, pose and picture, together over the pictures."""
+    metrics, poses = range(len(parts[0])), range(len(parts[0][0]))
+    return [[[record for part in parts for record in part[m][p]] for p in poses] for m in metrics]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..adapter import Adapted
 from .scores import call
@@ -25,7 +25,7 @@ class Overhead:
     """Cost of the adapted model against the bare one.
 
     Attributes:
-        batch: Shape of the pictures of the measurement, ``(B, C, H, W)``.
+        batch: Shape of the pictures of the measurement, ``(B, C, H, W)``; where they differ, the first's.
         parameters_model: Parameters of the bare model; 0 for a plain callable.
         parameters_added: Parameters of the canonicalizer.
         runs: Paired runs: bare and adapted in turn, in alternating order.
@@ -64,12 +64,12 @@ class Overhead:
 
 
 @torch.no_grad()
-def measure_overhead(robust: Adapted, x: Tensor, *, runs: int = 15, seconds: float = 20.0) -> Overhead:
+def measure_overhead(robust: Adapted, x: Any, *, runs: int = 15, seconds: float = 20.0) -> Overhead:
     """Measure the cost of the adapter on one batch.
 
     Args:
         robust: The adapted model, in evaluation mode.
-        x: Pictures, shape ``(B, C, H, W)``, on the model's device.
+        x: Pictures, shape ``(B, C, H, W)`` or a list of ``(C, H_i, W_i)``, on the model's device.
         runs: Most paired runs.
         seconds: Time after which no further pair is started; at least three pairs are run.
     """
@@ -79,16 +79,17 @@ def measure_overhead(robust: Adapted, x: Tensor, *, runs: int = 15, seconds: flo
         lambda: call(robust, robust.model, x),
         lambda: call(robust, robust, x),
     )
+    device = x[0].device
     pairs: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
     while len(pairs) < runs and (len(pairs) < 3 or time.perf_counter() < end):
         order = (0, 1) if len(pairs) % 2 == 0 else (1, 0)
-        took = {i: _seconds(steps[i], x.device) for i in order}
+        took = {i: _seconds(steps[i], device) for i in order}
         pairs.append((took[0], took[1]))
     ratios = [adapted / bare for bare, adapted in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return Overhead(
-        batch=tuple(x.shape),
+        batch=(len(x), *x[0].shape),
         parameters_model=_parameters(robust.model),
         parameters_added=_parameters(robust.canonicalizer),
         runs=len(pairs),
@@ -98,8 +99,8 @@ def measure_overhead(robust: Adapted, x: Tensor, *, runs: int = 15, seconds: flo
         time_ratio_low=low,
         time_ratio_high=high,
         passes=float(passes),
-        peak_bytes_model=_peak_bytes(steps[0], x.device),
-        peak_bytes_adapted=_peak_bytes(steps[1], x.device),
+        peak_bytes_model=_peak_bytes(steps[0], device),
+        peak_bytes_adapted=_peak_bytes(steps[1], device),
     )
 
 

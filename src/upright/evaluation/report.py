@@ -16,18 +16,18 @@ from .leakage import Leakage
 from .metrics import Bin, Estimate
 from .overhead import Overhead
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class PoseAccuracy:
-    """Accuracy at one pose.
+    """Accuracy at one pose, or whatever else the task's metric is.
 
     Attributes:
         element: Number of the element in its group.
         degrees: Angle by which pictures were turned, counter-clockwise; None where the group has no angle.
         reflected: Whether they were flipped left-right first.
-        accuracy: Accuracy with its interval.
+        accuracy: The metric with its interval.
     """
 
     element: int
@@ -43,20 +43,46 @@ class PoseAccuracy:
 
 
 @dataclass(frozen=True)
-class RowMetrics:
-    """How one way to run the model did.
+class MetricScores:
+    """One metric of one row.
 
     Attributes:
-        upright: Accuracy on pictures as they are.
-        orbit_mean: Mean accuracy over all poses, upright among them; the interval is cluster-robust.
-        turned_mean: Mean accuracy over all poses but upright; None if there are no others.
-        worst: The pose with the lowest accuracy.
+        upright: The metric on pictures as they are.
+        orbit_mean: Its mean over all poses, upright among them; the interval knows that poses of one picture
+            are not independent.
+        turned_mean: Its mean over all poses but upright; None if there are no others.
+        worst: The pose at which it is worst.
         poses: Every pose, upright first.
-        changed: Equivariance error: share of (picture, pose) whose prediction differs from that at upright.
+        is_share: Whether it lies in 0…1 and is shown in per cent.
+    """
+
+    upright: Estimate
+    orbit_mean: Estimate
+    turned_mean: Estimate | None
+    worst: PoseAccuracy
+    poses: tuple[PoseAccuracy, ...]
+    is_share: bool
+
+
+@dataclass(frozen=True)
+class RowMetrics:
+    """How one way to run the model did, by the task's first metric.
+
+    Attributes:
+        upright: Accuracy, or whatever the metric is, on pictures as they are.
+        orbit_mean: Its mean over all poses, upright among them; the interval knows that poses of one picture
+            are not independent.
+        turned_mean: Its mean over all poses but upright; None if there are no others.
+        worst: The pose at which it is worst.
+        poses: Every pose, upright first.
+        changed: Equivariance error: share of (picture, pose) whose prediction differs from that at upright,
+            moved with the picture.
         largest_difference: Largest absolute difference of any score from that at upright.
-        mean_difference: Mean absolute difference of the scores from those at upright.
+        mean_difference: Mean absolute difference of the scores from those at upright; of labels, the share
+            that differs.
         passes: Passes of the predictor a picture.
         invalid: Number of (picture, pose) whose scores were not numbers; they count as wrong and as changed.
+        further: The task's other metrics, by name.
     """
 
     upright: Estimate
@@ -69,6 +95,7 @@ class RowMetrics:
     mean_difference: float
     passes: float
     invalid: int
+    further: dict[str, MetricScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +139,7 @@ class Setting:
         size: ``"224×224"``; ``"mixed"`` where pictures differ.
         reference: ``"labels"``, or ``"bare model upright"``: without labels, accuracies are the agreement
             with the bare model's predictions on the upright pictures.
-        classes: Number of classes that were scored over.
+        classes: Number of classes that were scored over; None where there are none.
         border: What lies outside the canvas of a turned picture.
         interpolation: How pixels between the grid were found; quarter turns and flips need none.
         confidence: Coverage of all intervals.
@@ -124,6 +151,10 @@ class Setting:
         torch: Version of PyTorch.
         seconds: Time of the whole evaluation.
         created: Date and time, UTC, ISO 8601.
+        task: What was to be found.
+        metric: What was measured.
+        is_share: Whether the metric lies in 0…1 and is shown in per cent.
+        lower_is_better: Whether the metric is an error.
     """
 
     model: str
@@ -132,7 +163,7 @@ class Setting:
     pictures: int
     size: str
     reference: str
-    classes: int
+    classes: int | None
     border: str
     interpolation: str
     confidence: float
@@ -144,6 +175,10 @@ class Setting:
     torch: str
     seconds: float
     created: str
+    task: str = "classification"
+    metric: str = "accuracy"
+    is_share: bool = True
+    lower_is_better: bool = False
 
     @property
     def has_labels(self) -> bool:
@@ -215,7 +250,7 @@ class Report:
             ValueError: If the layout is of another version, or the data is not a report.
         """
         version = data.get("schema_version") if isinstance(data, Mapping) else None
-        if version != SCHEMA_VERSION:
+        if version not in (1, SCHEMA_VERSION):  # 1 lacks the task, which was classification
             raise ValueError(
                 f"a report must have schema_version {SCHEMA_VERSION}, got {version!r}; it was written by "
                 "another version of upright or is no report: evaluate again, or install that version"
@@ -263,13 +298,18 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         _check_type(data, Mapping, where)
         hints = typing.get_type_hints(kind)
-        names = {f.name for f in dataclasses.fields(kind)}
-        if set(data) != names:
+        fields = dataclasses.fields(kind)
+        names = {f.name for f in fields}
+        missing = {
+            f.name for f in fields
+            if f.default is f.default_factory is dataclasses.MISSING and f.name not in data
+        }  # fmt: skip
+        if missing or not set(data) <= names:
             raise ValueError(
-                f"{where} must have the entries {sorted(names)}; missing: {sorted(names - set(data))}, "
+                f"{where} must have the entries {sorted(names)}; missing: {sorted(missing)}, "
                 f"unknown: {sorted(set(data) - names)}"
             )
-        return kind(**{name: _read(hints[name], data[name], f"{where}.{name}") for name in names})
+        return kind(**{name: _read(hints[name], entry, f"{where}.{name}") for name, entry in data.items()})
     if origin is tuple:
         _check_type(data, (list, tuple), where)
         return tuple(_read(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(data))

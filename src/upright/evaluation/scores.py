@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..adapter import Adapted
 from ..adapter.spec import kind_class
-from ..kinds import Image, Logits
+from ..kinds import Image, Kind, Logits
 from .metrics import INVALID
 
 
@@ -30,11 +30,15 @@ def class_scores(robust: Adapted, output: Any, batch: int) -> Tensor:
         TypeError: If there is no tensor in the output.
         ValueError: If the tensor is not ``(B, K)``.
     """
-    found = _find(robust, output)
+    return as_scores(find(robust, output, Logits), batch)
+
+
+def as_scores(found: Any, batch: int) -> Tensor:
+    """Return class scores as numbers that can be compared, shape ``(B, K)``; see `class_scores`."""
     if not isinstance(found, Tensor):
         raise TypeError(
             "the model must return class scores (a tensor, or a mapping, tuple or dataclass with 'logits'), "
-            f"got {type(output).__name__}"
+            f"got {type(found).__name__}"
         )
     if found.ndim != 2 or found.shape[0] != batch:
         raise ValueError(
@@ -43,12 +47,19 @@ def class_scores(robust: Adapted, output: Any, batch: int) -> Tensor:
     return found.detach().to(torch.promote_types(found.dtype, torch.float32))
 
 
-def _find(robust: Adapted, output: Any) -> Any:
-    if isinstance(robust.returns, Mapping) and isinstance(output, (Mapping, tuple)):
+def find(robust: Adapted, output: Any, kind: type[Kind]) -> Any:
+    """Return the entry of a model's output that the adapter moves as a kind; else its first entry."""
+    if isinstance(robust.returns, Mapping):
         for key, spec in robust.returns.items():
-            kind = kind_class(spec)
-            if isinstance(kind, type) and issubclass(kind, Logits):
+            made = kind_class(spec)
+            if not (isinstance(made, type) and issubclass(made, kind)):
+                continue
+            if isinstance(output, Mapping) and key in output:
                 return output[key]
+            if isinstance(output, tuple) and isinstance(key, int) and key < len(output):
+                return output[key]
+            if isinstance(key, str) and hasattr(output, key):
+                return getattr(output, key)
     if isinstance(output, Mapping):
         return output["logits"] if "logits" in output else next(iter(output.values()), None)
     if hasattr(output, "logits"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,37 +11,56 @@ from torch import Tensor
 from ..groups.base import Element
 from ..groups.planar import PlanarGroup
 from .leakage import chose_right
-from .metrics import INVALID, Estimate, accuracies, clustered, is_right, reliability, wilson
+from .measures import Measured, Metric
+from .metrics import Estimate, clustered, reliability, wilson
 from .orbit import PoseTrack, Track
-from .report import CanonicalizerMetrics, PoseAccuracy, RowMetrics
+from .report import CanonicalizerMetrics, MetricScores, PoseAccuracy, RowMetrics
+from .tasks.base import Task
 
 
-def summarize_row(track: Track, labels: Tensor, poses: Element, confidence: float) -> RowMetrics:
+def summarize_row(
+    track: Track, measured: Sequence[Measured], task: Task, poses: Element, confidence: float
+) -> RowMetrics:
     """Return the metrics of one row.
 
     Args:
         track: What the row did at ``P`` poses of ``N`` pictures.
-        labels: Classes, shape ``(N,)``.
+        measured: What each metric of the task makes of it.
+        task: The task.
         poses: The poses, the identity first, shape ``(P,)``.
         confidence: Coverage of the intervals.
     """
-    right = is_right(track.predictions, labels)
-    shares = accuracies(track.predictions, labels).tolist()
-    at = describe(poses, [wilson(share, len(labels), confidence) for share in shares])
-    turned = track.predictions[:, 1:]
-    invalid = track.predictions == INVALID
-    changed = (turned != track.predictions[:, :1]) | invalid[:, 1:] | invalid[:, :1]
+    every = [
+        summarize_metric(one, metric, poses, confidence)
+        for one, metric in zip(measured, task.metrics, strict=True)
+    ]
+    first = every[0]
     return RowMetrics(
-        upright=at[0].accuracy,
-        orbit_mean=clustered(right, confidence),
-        turned_mean=clustered(right[:, 1:], confidence) if len(at) > 1 else None,
-        worst=min(at, key=lambda pose: pose.accuracy.value),
-        poses=at,
-        changed=_mean(changed),
+        upright=first.upright,
+        orbit_mean=first.orbit_mean,
+        turned_mean=first.turned_mean,
+        worst=first.worst,
+        poses=first.poses,
+        changed=_mean(track.changed[:, 1:]),
         largest_difference=float(track.largest.nan_to_num(0.0).max()),
         mean_difference=_mean_of_numbers(track.mean[:, 1:]),
         passes=_mean(track.passes),
-        invalid=int(invalid.sum()),
+        invalid=int(track.invalid.sum()),
+        further={metric.name: one for metric, one in zip(task.metrics[1:], every[1:], strict=True)},
+    )
+
+
+def summarize_metric(measured: Measured, metric: Metric, poses: Element, confidence: float) -> MetricScores:
+    """Return one metric of one row."""
+    at = describe(poses, [measured.at(p, confidence) for p in range(len(poses))])
+    pick = max if metric.lower_is_better else min
+    return MetricScores(
+        upright=at[0].accuracy,
+        orbit_mean=measured.mean(confidence),
+        turned_mean=measured.mean(confidence, 1) if len(at) > 1 else None,
+        worst=pick(at, key=lambda pose: pose.accuracy.value),
+        poses=at,
+        is_share=metric.is_share,
     )
 
 

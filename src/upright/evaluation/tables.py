@@ -21,7 +21,10 @@ def report_tables(report: Report) -> Any:
     """Return the tables of a report as one `rich` renderable."""
     from rich.console import Group
 
-    parts = [_accuracy(report), _poses(report), _canonicalizer(report)]
+    parts = [_accuracy(report)]
+    if any(row.further for row in report.rows.values()):
+        parts.append(_further(report))
+    parts += [_poses(report), _canonicalizer(report)]
     if report.leakage:
         parts.append(_leakage(report))
     if report.overhead is not None:
@@ -44,16 +47,36 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-def interval(estimate: Estimate | None) -> str:
-    """Return a share with its interval, in per cent."""
+def interval(estimate: Estimate | None, is_share: bool = True) -> str:
+    """Return a number with its interval; a share in per cent."""
     if estimate is None:
         return "–"
-    return f"{percent(estimate.value)} [dim]({percent(estimate.low)}–{percent(estimate.high)})[/dim]"
+    value, low, high = (number(x, is_share) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [dim]({low}–{high})[/dim]"
 
 
-def points(delta: float) -> str:
-    """Return a difference of shares in percentage points, with its sign."""
-    return f"{100 * delta:+.1f}"
+def number(value: float | None, is_share: bool = True) -> str:
+    """Return a share in per cent, any other number with three digits."""
+    return percent(value) if is_share or value is None else f"{value:.3g}"
+
+
+def points(delta: float, is_share: bool = True) -> str:
+    """Return a difference with its sign; of shares in percentage points."""
+    return f"{100 * delta:+.1f}" if is_share else f"{delta:+.3g}"
+
+
+def titled(metric: str) -> str:
+    """Return a name as it stands at the start of a title; mAP and its like stay as they are."""
+    return metric if metric[1:2].isupper() else metric[:1].upper() + metric[1:]
+
+
+def described(metric: str, is_share: bool, lower_is_better: bool = False) -> str:
+    """Return the name of a metric with its unit, at the start of a title."""
+    return (
+        titled(metric)
+        + (", in per cent" if is_share else "")
+        + (", lower is better" if lower_is_better else "")
+    )
 
 
 def size_in_bytes(count: int) -> str:
@@ -73,12 +96,13 @@ def _table(title: str, *columns: str, left: int = 1) -> Any:
 
 def _accuracy(report: Report) -> Any:
     setting = report.setting
-    what = (
-        "Accuracy"
-        if setting.has_labels
-        else "Agreement with the bare model on upright pictures (there are no labels)"
-    )
-    title = f"{what}, in per cent ({100 * setting.confidence:g}% intervals)"
+    share = setting.is_share
+    what = described(setting.metric, share, setting.lower_is_better)
+    if not setting.has_labels:
+        named = "" if setting.metric == "accuracy" else f" ({setting.metric})"
+        what = f"Agreement with the bare model on upright pictures{named} (there are no labels)"
+        what += ", in per cent" if share else ""
+    title = f"{what} ({100 * setting.confidence:g}% intervals)"
     table = _table(
         title, "", "upright", "orbit mean", "worst pose", "prediction\nchanged", "largest\ndifference",
         "passes a\npicture",
@@ -86,9 +110,9 @@ def _accuracy(report: Report) -> Any:
     for name, row in report.rows.items():
         table.add_row(
             NAMES[name],
-            interval(row.upright),
-            interval(row.orbit_mean),
-            f"{percent(row.worst.accuracy.value)} at {row.worst.label}",
+            interval(row.upright, share),
+            interval(row.orbit_mean, share),
+            f"{number(row.worst.accuracy.value, share)} at {row.worst.label}",
             percent(row.changed),
             f"{row.largest_difference:.2g}",
             f"{row.passes:.2f}",
@@ -111,12 +135,30 @@ def _accuracy(report: Report) -> Any:
     return table
 
 
+def _further(report: Report) -> Any:
+    """Return the other metrics of the task, one line a row and metric."""
+    table = _table("Further metrics", "metric", "", "upright", "orbit mean", "worst pose", left=2)
+    for metric in next(iter(report.rows.values())).further:
+        for i, (name, row) in enumerate(report.rows.items()):
+            scores = row.further[metric]
+            share = scores.is_share
+            table.add_row(
+                "" if i else metric + (", in per cent" if share else ""),
+                NAMES[name],
+                interval(scores.upright, share),
+                interval(scores.orbit_mean, share),
+                f"{number(scores.worst.accuracy.value, share)} at {scores.worst.label}",
+                style="bold" if name == "adapted" else None,
+            )
+    return table
+
+
 def _poses(report: Report) -> Any:
     names = list(report.rows)
     table = _table("Every pose", "pose", *(NAMES[name] for name in names), "right pose", "c(gx) = g·c(x)")
     chosen = report.canonicalizer
     for i, pose in enumerate(chosen.poses):
-        cells = [interval(report.rows[name].poses[i].accuracy) for name in names]
+        cells = [interval(report.rows[name].poses[i].accuracy, report.setting.is_share) for name in names]
         table.add_row(pose.label, *cells, interval(pose.accuracy), percent(chosen.equivariance_at[i]))
     return table
 
@@ -135,7 +177,7 @@ def _canonicalizer(report: Report) -> Any:
 
 
 def _leakage(report: Report) -> Any:
-    first = next(iter(report.leakage.values()))
+    first, share = next(iter(report.leakage.values())), report.setting.is_share
     table = _table(
         f"Leakage check, {first.pictures} pictures: degraded after turning, against turning alone, in points",
         "after turning", "pose\naccuracy", "allowed", "identity\nrate", "adapted", "bare model\nupright",
@@ -150,9 +192,9 @@ def _leakage(report: Report) -> Any:
             points(check.pose_accuracy.delta),
             f"±{percent(check.tolerance)}",
             points(check.identity_rate.delta),
-            points(means["adapted"].delta) if "adapted" in means else "–",
-            points(upright["vanilla"].delta),
-            points(means["oracle"].delta) if "oracle" in means else "–",
+            points(means["adapted"].delta, share) if "adapted" in means else "–",
+            points(upright["vanilla"].delta, share),
+            points(means["oracle"].delta, share) if "oracle" in means else "–",
             "[red]MOVED[/red]" if check.moved else "[green]unmoved[/green]",
         )
     moved = [f"[red]{name}: {check.verdict}[/red]" for name, check in report.leakage.items() if check.moved]
@@ -193,7 +235,8 @@ def _footer(report: Report) -> Any:
 
     s = report.setting
     lines = [
-        f"{s.model}, {s.group}, {s.mode} · {s.pictures} pictures of {s.size}, {s.classes} classes"
+        f"{s.model}, {s.group}, {s.mode} · {s.task} · {s.pictures} pictures of {s.size}"
+        + ("" if s.classes is None else f", {s.classes} classes")
         + (f", {s.skipped} unreadable ones left out" if s.skipped else ""),
         f"turned with border {s.border}, {s.interpolation} interpolation (quarter turns and flips are exact)",
         f"torch {s.torch} on {s.device}, {s.dtype}, {s.threads} threads, {s.machine}",
