@@ -8,9 +8,7 @@ from typing import Any
 
 from .errors import UserError
 from .sources import (
-    add_adapter_flags,
-    add_model_flags,
-    add_run_flags,
+    add_source_flags,
     check_file_target,
     check_folder_target,
     open_source,
@@ -43,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", metavar="FOLDER", help="draw accuracy over angle, reliability and a gallery"
     )
-    add_model_flags(parser)
-    add_adapter_flags(parser)
-    add_run_flags(parser)
+    add_source_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,9 +20,7 @@ import torch
 from .errors import UserError, one_line
 from .sources import (
     Source,
-    add_adapter_flags,
-    add_model_flags,
-    add_run_flags,
+    add_source_flags,
     check_file_target,
     check_folder_target,
     open_source,
@@ -67,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-upright", metavar="FOLDER", help="write the pictures turned upright; a new folder"
     )
-    add_model_flags(parser)
-    add_adapter_flags(parser)
-    add_run_flags(parser)
+    add_source_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -91,6 +91,13 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="cpu", help="such as cuda or cuda:1; default: cpu")
 
 
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """Add all that `open_source` reads."""
+    add_model_flags(parser)
+    add_adapter_flags(parser)
+    add_run_flags(parser)
+
+
 def open_model(args: argparse.Namespace, reference: str) -> LoadedModel:
     """Load a model, with the preprocessing that the flags ask for."""
     from ..integrations import SquarePreprocess, load_model
