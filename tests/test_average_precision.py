@@ -23,6 +23,12 @@ RECALL = [math.floor(100 * (4 - p) / 4 + 1) / 101 for p in range(4)]
 """Average precision where ``p`` of four are missed, nothing is wrong: recalls 0, 0.01, … up to 1 − p/4."""
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Intervals are tested elsewhere; matching many times takes seconds."""
+    monkeypatch.setattr(AveragePrecision, "resamples", 8)
+
+
 def scene(count=5, height=8, width=12):
     """Pictures with rectangles of brightness 0.2, 0.4, 0.6, 0.8, and where they are."""
     content = torch.zeros(count, height, width)

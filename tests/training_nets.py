@@ -1,9 +1,11 @@
 """Small networks and data for the tests of training; importable from other processes."""
 
+import pytest
 import torch
 from torch import nn
 
 import upright
+from upright.training import DestroyArtefacts
 
 
 class Plain(nn.Module):
@@ -90,3 +92,27 @@ def same(one, other, tolerance=None):
         else lambda a, b: torch.allclose(a, b, atol=tolerance, rtol=tolerance)
     )
     return all(close(one[name], other[name]) for name in one)
+
+
+NO_FLIP = DestroyArtefacts(encode=0.1)  # the letters are not symmetric
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Train on one thread: small networks are slower on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", name="data")
+def letters():
+    """Pictures and labels to train on."""
+    return shapes(512)
+
+
+def quick(robust, data, **options):
+    settings = {"epochs": 2, "batch_size": 32, "progress": False, "accelerator": "cpu", "augment": NO_FLIP,
+                "learning_rate": 1e-2}  # fmt: skip
+    return upright.fit(robust, data, **{**settings, **options})
