@@ -12,7 +12,7 @@ The canonicalizer is an orbit scorer whose network starts from the trunk of a pu
 and Tiny-ImageNet (train) without labels. For C8 its copies are resampled bicubically, scores are averaged
 over mirror images, and only the copies with large gradients are trained through (in the run of 500 steps
 recorded: bilinearly, and all; that of 1400 was begun as one of 2300 and shortened after 750). Adaptive top_k
-has its cover and evidence chosen on 2,000 CIFAR-10 training pictures that the canonicalizer does not see.
+has its cover and evidence chosen on CIFAR-10 training pictures that the canonicalizer does not see.
 """
 
 from __future__ import annotations
@@ -162,9 +162,9 @@ def adaptive(log_p: Tensor, log_y: Tensor, cover: float, evidence: float) -> tup
     return mixed.argmax(-1), taken.sum(-1).float()
 
 
-def choose(robust: upright.Adapted, passes: float) -> tuple[float, float]:
+def choose(robust: upright.Adapted, passes: float, count: int) -> tuple[float, float]:
     """Choose cover and evidence on held-back training pictures, for at most so many passes on average."""
-    x, y = pictures("cifar10", "train", limit=HELD_BACK)
+    x, y = pictures("cifar10", "train", limit=count)
     log_p, log_y = tables(robust, x.float() / 255)
     best = (0.0, 0.5, 0.0)
     for cover in [0.3 + 0.01 * i for i in range(70)]:
@@ -216,7 +216,7 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     one = upright.adapt(model, options.group, canonicalizer=chosen)
     group = one.group
-    rule = (0.5, 1.0) if options.smoke else choose(one, options.passes - 0.02)
+    rule = (0.5, 1.0) if options.smoke else choose(one, options.passes - 0.02, options.tune)
     several = upright.adapt(
         model, options.group, canonicalizer=chosen, mode="top_k", cover=rule[0], evidence=rule[1]
     )
@@ -286,6 +286,7 @@ def main() -> None:
     options.add_argument("--limit", type=int)
     options.add_argument("--check", type=int, default=200, help="pictures on which the library itself is run")
     options.add_argument("--passes", type=float, default=1.3)
+    options.add_argument("--tune", type=int, default=HELD_BACK, help="held-back pictures to choose top_k on")
     chosen = options.parse_args()
     start(chosen)
     {"train": train, "evaluate": evaluate}[chosen.verb](chosen)
