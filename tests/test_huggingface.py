@@ -119,6 +119,20 @@ def test_panoptic_segmentation(turns):
     assert (after == torch.rot90(before, turns)).float().mean() > 0.999
 
 
+def test_a_padded_batch_answers_as_its_pictures_alone():
+    robust = adapted("MaskFormerForInstanceSegmentation")
+    reader = processor("MaskFormer", do_resize=False)
+    pictures = [picture(64, 96), turned(picture(64, 64, seed=1), 1), picture(96, 40, seed=2)]
+    together = robust(**reader(images=pictures, return_tensors="pt"))
+    assert together.masks_queries_logits.shape == (3, 5, 24, 24)
+    for i, one in enumerate(pictures):
+        alone = robust(**reader(images=[one], return_tensors="pt"))
+        torch.testing.assert_close(together.class_queries_logits[i], alone.class_queries_logits[0])
+        rows, columns = alone.masks_queries_logits.shape[-2:]
+        masks = together.masks_queries_logits[i, :, :rows, :columns]
+        torch.testing.assert_close(masks, alone.masks_queries_logits[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("turns", TURNS)
 def test_depth_estimation(turns):
     robust = adapted("DepthAnythingForDepthEstimation")
@@ -175,3 +189,51 @@ def test_half_precision_keeps_the_canonicalizer_exact():
     out = robust(pixel_values=x).logits
     assert out.dtype == torch.bfloat16
     assert torch.equal(robust(pixel_values=torch.rot90(x, 1, (2, 3))).logits, out)
+
+
+_VISION = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "patch_size": 8, "num_patches": 16,
+}  # fmt: skip
+_TEXT = {**{k: v for k, v in _VISION.items() if "patch" not in k}, "vocab_size": 40, "projection_size": 16}
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_pictures_as_patches(turns):
+    """SigLIP 2 takes pictures of any aspect ratio as patches, padded behind."""
+    config = transformers.Siglip2Config(vision_config=_VISION, text_config=_TEXT)
+    model = redraw_weights(transformers.Siglip2Model(config).eval(), torch.Generator().manual_seed(0))
+    reader = processor("Siglip2", patch_size=8, max_num_patches=16)
+    texts = {"input_ids": torch.randint(2, 40, (3, 6))}
+    pictures = [picture(32, 32), picture(16, 64, seed=1), picture(24, 40, seed=2)]
+    before = reader(images=pictures, return_tensors="pt")
+    assert before["spatial_shapes"].tolist() == [[4, 4], [2, 8], [3, 5]]
+    after = reader(images=[turned(p, turns) for p in pictures], return_tensors="pt")
+    robust = upright.adapt(model, "C4", canonicalizer=small())
+    found, expected = robust(**after, **texts), robust(**before, **texts)
+    assert found.logits_per_text.shape == (3, 3)
+    assert torch.equal(found.logits_per_image, expected.logits_per_image)
+    assert not torch.equal(
+        model(**after, **texts).logits_per_image, model(**before, **texts).logits_per_image
+    )
+    still = upright.adapt(model, "C4", canonicalizer=upright.IdentityCanonicalizer("C4"))
+    assert torch.equal(still(**before, **texts).logits_per_image, model(**before, **texts).logits_per_image)
+    one, other = (robust.get_image_features(**call) for call in (before, after))
+    assert torch.equal(getattr(one, "pooler_output", one), getattr(other, "pooler_output", other))
+
+
+@pytest.mark.parametrize("name", ["Siglip2ForImageClassification", "Siglip2VisionModel"])
+def test_classifiers_and_towers_of_patches(name):
+    config = transformers.Siglip2VisionConfig(**_VISION)
+    if name == "Siglip2ForImageClassification":
+        config = transformers.Siglip2Config(vision_config=_VISION, text_config=_TEXT, num_labels=5)
+    model = redraw_weights(getattr(transformers, name)(config).eval(), torch.Generator().manual_seed(0))
+    reader = processor("Siglip2", patch_size=8, max_num_patches=16)
+    before, after = (
+        reader(images=[p], return_tensors="pt") for p in (picture(16, 64), turned(picture(16, 64), 1))
+    )
+    robust = upright.adapt(model, "C4", canonicalizer=small())
+    found, expected = robust(**after), robust(**before)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    with pytest.raises(ValueError, match="pixel_values must be patches"):
+        robust(pixel_values=torch.rand(1, 3, 32, 32))

@@ -66,6 +66,7 @@ def test_quarter_turns(name):
 
 def test_every_known_class_has_a_small_model():
     elsewhere = {"GeneralizedRCNN", "RetinaNet", "SSD", "FCOS"}  # of torchvision: test_detector_lists.py
+    elsewhere |= {name for name in SIGNATURES if name.startswith("Siglip2")}  # patches: test_huggingface.py
     assert sorted(set(SIGNATURES) - elsewhere) == sorted({row.name for row in ROWS})
 
 
@@ -134,6 +135,19 @@ def test_labels_move_with_the_picture(monkeypatch):
     forgotten = [assemble(model, small("C4"))(**call).loss for call in (square, moved)]
     assert poses.element.value.shape == (1,)
     assert not torch.equal(*forgotten)
+
+
+def test_masks_and_classes_of_instances_move_with_the_picture():
+    model = redraw_weights(BY_NAME["MaskFormerForInstanceSegmentation"].make())
+    x, masks = torch.rand(1, 3, 64, 96), (torch.rand(3, 64, 96) > 0.7).float()
+
+    def losses(f):
+        turned = [(torch.rot90(x, k, (2, 3)), torch.rot90(masks, k, (1, 2))) for k in (0, 1)]
+        classes = [torch.tensor([0, 2, 3])]
+        return [f(pixel_values=p, mask_labels=[m], class_labels=classes).loss for p, m in turned]
+
+    assert torch.equal(*losses(assemble(model, small("C4"))))
+    assert not torch.equal(*losses(model))
 
 
 def test_an_unknown_class_is_told_what_to_write():

@@ -17,7 +17,7 @@ from ..kinds import Image, Invariant, Mask
 from .canvas import unplace
 from .embedding import Embedding
 from .extent import read_extents, turn_within, turned_extents
-from .signature import InputSpec, Signature, unwrapped
+from .signature import InputSpec, Layout, Signature, unwrapped
 from .spec import Size, kind_class, wrap
 from .typed import retyped
 
@@ -40,6 +40,7 @@ class Call:
         padding: Which argument says where pictures are padded, if one does.
         canvas: The padded canvas from which the pictures were cut; None: they were not.
         extents: Height and width of what the pictures fill of their canvas, where they stay on it; None: all.
+        layout: How the model lays out pictures; None: it takes them.
     """
 
     args: tuple[Any, ...]
@@ -48,6 +49,7 @@ class Call:
     padding: int | str | None = None
     canvas: Size | None = None
     extents: list[Size] | None = None
+    layout: Layout | None = None
 
     @property
     def pictures(self) -> Any:
@@ -123,9 +125,9 @@ class Call:
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
-            if isinstance(entry, Embedding):
-                values[key] = entry.upright()
-            elif isinstance(entry, Tensor) and not isinstance(spec, Mapping):
+            if _is_invariant(spec):
+                continue
+            if isinstance(entry, Tensor) and not isinstance(spec, Mapping):
                 values[key] = turn_within(g, wrap(spec, entry, self.frame), extents, self.frame).data
             else:
                 raise TypeError(f"argument {key!r} must be a tensor to be moved, got {type(entry).__name__}")
@@ -136,6 +138,8 @@ class Call:
         kwargs: dict[str, Any] = {}
         for name, entry in self.kwargs.items():
             kwargs.update(entry.features if isinstance(entry, Embedding) else {name: entry})
+        if self.layout is not None:
+            kwargs = self.layout.write(kwargs)
         return model(*self.args, **kwargs)
 
     def without_padding(self) -> Call:
@@ -193,6 +197,8 @@ def read_call(
     """
     names = positional_names(unwrapped(model)) if inputs is not None else []
     signature = signature or Signature({})
+    if signature.layout is not None:
+        args, kwargs = (), signature.layout.read({**dict(zip(names, args, strict=False)), **kwargs})
 
     def find(name: int | str) -> int | str | None:
         """Return where a named argument is, or None if the call leaves it out."""
@@ -225,7 +231,7 @@ def read_call(
     if mask is not None:
         moved.setdefault(mask, Mask)
     call = Call(args, kwargs, {pictures[0]: moved[pictures[0]], **moved}, mask)
-    call = replace(call, extents=_extents(signature, call))
+    call = replace(call, extents=_extents(signature, call), layout=signature.layout)
     if signature.check is not None:
         signature.check({**dict(zip(names, args, strict=False)), **kwargs}, call.sizes)
     return call

@@ -27,6 +27,19 @@ class Embeds:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a model that takes no pictures as such lays them out, as patches for example.
+
+    Attributes:
+        read: Returns the arguments, by name, with pictures in place of what the model takes.
+        write: Returns the arguments, by name, as the model takes them.
+    """
+
+    read: Callable[[dict[str, Any]], dict[str, Any]]
+    write: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Signature:
     """What a model class takes and returns that moves with the picture.
 
@@ -46,6 +59,7 @@ class Signature:
         extents: Name of the argument, heights and widths ``(B, 2)`` of what the pictures fill of a canvas of
             fixed size from its top left corner; None: they fill all of it.
         embeds: How features of pictures are made once for many calls; None: they are not.
+        layout: How the model lays out pictures, where it takes no pictures as such; None: it takes them.
         check: Raises ValueError if the arguments, by name, do not fit pictures of the given sizes.
     """
 
@@ -56,6 +70,7 @@ class Signature:
     averages: bool = True
     extents: str | None = None
     embeds: Embeds | None = None
+    layout: Layout | None = None
     check: Callable[[Mapping[str, Any], list[Size]], None] | None = None
 
 

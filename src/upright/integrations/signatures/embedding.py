@@ -1,9 +1,11 @@
 """Backbones and embeddings: pooled features do not move, maps do; texts are handed through."""
 
+from dataclasses import replace
 from functools import partial
 
-from ...kinds import Logits
+from ...kinds import Invariant, Logits
 from .base import HIDDEN, SHARED, Signature, features
+from .patches import PATCHES
 
 _BACKBONE = Signature(inputs={"pixel_values": "image"}, outputs={"last_hidden_state": features, **HIDDEN})
 _FEATURE_MAPS = Signature(inputs={"pixel_values": "image"}, outputs={"feature_maps": features, **HIDDEN})
@@ -26,6 +28,14 @@ _CONTRASTIVE = Signature(
     outputs={"logits_per_image": "logits", "logits_per_text": partial(Logits, axis=1), **_SHARED},
     methods=_METHODS,
 )
+_SIGMOID = Signature(  # a score for each pair, no distribution over texts
+    inputs={"pixel_values": "image", **_TEXTS},
+    outputs={"logits_per_text": partial(Invariant, axis=1), **_SHARED},
+    methods=_METHODS,
+)
+
+_NAFLEX = Signature(inputs={"pixel_values": "image", **_TEXTS}, layout=PATCHES)
+_NAFLEX_SIGMOID = replace(_SIGMOID, layout=PATCHES, methods={"get_image_features": _NAFLEX})
 
 EMBEDDING = {
     **{f"{family}Model": _BACKBONE for family in _MODELS},
@@ -36,6 +46,9 @@ EMBEDDING = {
     "ChineseCLIPModel": _CONTRASTIVE,
     "AltCLIPModel": _CONTRASTIVE,
     "MetaClip2Model": _CONTRASTIVE,
-    "SiglipModel": _CONTRASTIVE,
+    "SiglipModel": _SIGMOID,
+    "Siglip2Model": _NAFLEX_SIGMOID,
+    "Siglip2VisionModel": _NAFLEX,
+    "Siglip2ForImageClassification": replace(_NAFLEX, outputs={"logits": "logits"}),
 }
 """Backbones, and models of pictures and texts, of ``transformers``."""
