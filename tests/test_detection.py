@@ -201,6 +201,16 @@ def test_the_pipeline_of_zero_shot_detection(tokenizer):
         assert abs(a["box"]["xmin"] + b["box"]["xmax"] - 48) <= 1
 
 
+def test_owl_on_pictures_of_two_shapes_says_so(generator):
+    """Its patches lie in rows and columns that differ then; its processor makes squares."""
+    robust = adapted("OwlViTForObjectDetection")
+    x = torch.rand(6, 3, 48, 80, generator=generator)
+    texts = torch.randint(1, 48, (12, 6), generator=generator)
+    assert len(set((robust.pose(pixel_values=x).element.value % 2).tolist())) == 2
+    with pytest.raises(ValueError, match="stand upright in different shapes"):
+        robust(pixel_values=x, input_ids=texts, interpolate_pos_encoding=True)
+
+
 def test_averaging_is_refused():
     with pytest.raises(ValueError, match="mode='canonical'"):
         upright.adapt(owl(), "D4", canonicalizer=canonicalizer(), mode="average")

@@ -210,6 +210,8 @@ def test_embeddings_by_the_models_own_name(generator):
         robust(image_embeddings=model_of("SamModel").get_image_embeddings(x), input_points=points)
     with pytest.raises(ValueError, match="canonical"):
         robust.replace(mode="top_k").embed(x)
+    with pytest.raises(ValueError, match="square to be embedded, got 64×48"):
+        robust.embed(x[..., :48])
     with pytest.raises(TypeError, match="not known to compute features"):
         upright.adapt(torch.nn.Flatten(), "C4", canonicalizer=robust.canonicalizer).embed(x)
 

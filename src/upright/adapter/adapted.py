@@ -210,7 +210,7 @@ class Adapted(nn.Module):
 
         Raises:
             TypeError: If the model's class is not known to compute features ahead.
-            ValueError: If the mode is another than ``"canonical"``.
+            ValueError: If the mode is another than ``"canonical"``, or the pictures are not square.
         """
         embeds = None if self.signature is None else self.signature.embeds
         if embeds is None:
@@ -220,6 +220,9 @@ class Adapted(nn.Module):
             )
         _check_embedding_mode(self.mode)
         call = self._read(args, kwargs)
+        height, width = call.frame
+        if height != width:
+            raise ValueError(f"pictures must be square to be embedded, got {height}×{width}; pad them first")
         pose = self._pose(call)
         features = getattr(unwrapped(self.model), embeds.method)(call.moved_back(pose.element).pictures)
         several = len(embeds.arguments) > 1

@@ -10,8 +10,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ..canonicalizers.pose import Pose
-from ..groups.base import Element
-from .extent import turned_extents
 from .spec import Size
 
 
@@ -44,10 +42,3 @@ class Embedding:
             lambda x: x[index.to(x.device)] if isinstance(x, Tensor) else x, (self.features, self.pose)
         )
         return replace(self, features=features, pose=pose, extents=[self.extents[i] for i in index.tolist()])
-
-    def upright(self) -> Embedding:
-        """Return the embeddings with their sizes in the frame of the upright pictures."""
-        g: Element = self.pose.element.inverse()
-        turned = turned_extents(g, self.extents)
-        canvas = turned_extents(g[:1], [self.canvas])[0] if turned else self.canvas
-        return replace(self, canvas=canvas, extents=turned)

@@ -48,9 +48,8 @@ def _detector(outputs: Any, padding: str | None = "pixel_mask", **inputs: Any) -
     return Signature({**_PICTURE, **inputs}, outputs, padding=padding, averages=False)
 
 
-_OWL = _detector(
-    {"pred_boxes": BOXES, "text_model_output": SHARED}, padding=None, input_ids=SHARED, attention_mask=SHARED
-)
+_TEXTS: dict[str, Any] = {"input_ids": SHARED, "attention_mask": SHARED}
+_OWL = _detector({"pred_boxes": BOXES, "text_model_output": SHARED}, padding=None, **_TEXTS)
 _GROUNDED = _detector({**_REFERENCES, "encoder_pred_boxes": BOXES})
 
 _LISTS: dict[str, EntrySpec] = {"boxes": "boxes", "masks": "mask", "keypoints": "points"}
