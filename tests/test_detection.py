@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from upright.testing import redraw_weights
 from zoo.detection import ROWS, detr, owl
 
 transformers = pytest.importorskip("transformers")
+ROOT = Path(__file__).resolve().parents[1]
 ELEMENTS = upright.parse_group("D4").elements()
 FEW = [ELEMENTS[i] for i in (1, 2, 7)]
 MAKE = {row.name: row.make for row in ROWS}
@@ -214,3 +216,19 @@ def test_owl_on_pictures_of_two_shapes_says_so(generator):
 def test_averaging_is_refused():
     with pytest.raises(ValueError, match="mode='canonical'"):
         upright.adapt(owl(), "D4", canonicalizer=canonicalizer(), mode="average")
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    """Run the code of docs/detection.md on a small model."""
+    processor = transformers.DetrImageProcessor(size={"height": 64, "width": 64})
+    model = model_of("DetrForObjectDetection")
+    monkeypatch.setattr(transformers.DetrForObjectDetection, "from_pretrained", lambda _: model)
+    monkeypatch.setattr(transformers.DetrImageProcessor, "from_pretrained", lambda _: processor)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    pytest.importorskip("PIL.Image").fromarray(photo).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    page = (ROOT / "docs" / "detection.md").read_text()
+    with torch.no_grad():
+        exec(page.split("```python\n")[1].split("```")[0], names)
+    assert set(names["found"][0]) == {"scores", "labels", "boxes"}

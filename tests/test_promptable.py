@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from zoo.promptable import MODELS, SIDE, prompts
 
 pytest.importorskip("transformers")
 
+ROOT = Path(__file__).resolve().parents[1]
 STRIDE = 4
 PADS = ("SamModel", "SamHQModel")
 """Models whose processor pads; those of the others stretch."""
@@ -332,3 +334,24 @@ def test_named_by_hand(generator):
     }
     with torch.no_grad():
         assert torch.equal(by_hand(**call).pred_masks, robust(**call).pred_masks)
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    """Run the code of docs/promptable.md on small models."""
+    from transformers import SamImageProcessor, SamModel, SamProcessor
+
+    side = {"height": SIDE, "width": SIDE}
+    processor = SamProcessor(SamImageProcessor(size={"longest_edge": SIDE}, pad_size=side))
+    monkeypatch.setattr(SamModel, "from_pretrained", lambda _: model_of("SamModel"))
+    monkeypatch.setattr(SamProcessor, "from_pretrained", lambda _: processor)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    pytest.importorskip("PIL.Image").fromarray(photo).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "promptable.md").read_text()
+    names: dict = {}
+    with torch.no_grad():
+        for block in page.split("```python\n")[1:]:
+            exec(block.split("```")[0], names)
+    assert names["masks"][0].shape[-2:] == (90, 120)
+    assert torch.equal(names["first"].pred_masks, names["out"].pred_masks)
+    assert names["second"].pred_masks.shape == (1, 1, 3, SIDE // STRIDE, SIDE // STRIDE)
