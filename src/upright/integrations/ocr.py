@@ -82,7 +82,10 @@ class AdaptedOCR:
             given, pose = self._seen_by_rapid(picture)
             called = inspect.signature(self.engine).bind(picture, *args, **kwargs).arguments
             asked = {name: value for name, value in list(called.items())[1:] if value is not None}
-            upright = self.engine(turn(pose.element.inverse(), given), **{**self._settings, **asked})
+            try:
+                upright = self.engine(turn(pose.element.inverse(), given), **{**self._settings, **asked})
+            finally:
+                self.engine.update_params(**self._settings)  # type: ignore[attr-defined]
             return Reading(_moved_result(upright, pose), upright, pose)
         straight, poses = straighten_all([picture], self.canonicalizer, None)
         upright = self.engine(straight[0], *args, **kwargs)
@@ -109,8 +112,9 @@ def adapt_ocr(
 ) -> AdaptedOCR:
     """Make an OCR engine equivariant without changing it.
 
-    The switches of a ``RapidOCR`` (``use_cls`` and the like) are read now and given on every call: what one
-    call asks for does not carry over to the next, as it does in the bare engine.
+    The switches of a ``RapidOCR`` (``use_cls`` and the like) are read now, given on every call and set again
+    after it: what one call asks for does not carry over to the next, as it does in the bare engine. Threads
+    may share the adapted engine as long as all of them ask for the same.
 
     Args:
         engine: A ``RapidOCR``, which `upright.adapt` recognises too, or a function of one picture (PIL image,
