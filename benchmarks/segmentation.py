@@ -183,6 +183,9 @@ def main() -> None:
     start(given)
     if given.smoke:
         given.check = 1
+        if importlib.util.find_spec("rembg") is None:
+            print("skipped: no U²-Netp")
+            return
     model = load_session(given.threads)
     canonicalizer = upright.load_canonicalizer(given.canonicalizer)
     pictures, truths = load(given.every, 2 if given.smoke else None)

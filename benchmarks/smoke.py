@@ -13,7 +13,7 @@ import sys
 from benchmarks.record import DATA
 
 ANYWHERE = ("exactness", "geometry", "overhead", "throughput", "ocr")
-ON_DATA = ("networks", "cifar train", "cifar evaluate", "setups", "photo")
+ON_DATA = ("networks", "cifar train", "cifar evaluate", "setups", "photo", "segmentation")
 
 
 def main() -> None:

@@ -51,6 +51,15 @@ def accuracy() -> list[str]:
             f"**{100 * first['adaptive']:.1f} / {100 * mean['adaptive']:.1f}** "
             f"({row['adaptive_passes']:.2f} passes) | {oracle} / {oracle} |"
         )
+    f = result("segmentation")
+    if f:
+        mean = {name: f"{100 * value:.1f}" for name, value in f["orbit_mean"].items()}
+        lines.append(
+            f"| Penn-Fudan ({f['pictures']}), U²-Netp in ONNX, IoU, C4, `photo-c4` | "
+            f"{100 * f['vanilla_poses'][0]:.1f} / {mean['vanilla']} | "
+            f"**{mean['one_pass']} / {mean['one_pass']}** | **{mean['adaptive']} / {mean['adaptive']}** "
+            f"({f['passes']['adaptive']:.2f} passes) | {mean['oracle']} / {mean['oracle']} |"
+        )
     return lines
 
 

@@ -6,8 +6,11 @@ its answer about a turned picture must be the turned answer, with the structure 
 
 import base64
 import io
+import re
 import threading
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -372,6 +375,13 @@ def test_units_agree_with_pixels(group):
         assert all(type(v) is int for v in whole)
 
 
+def test_whole_numbers_are_rounded_not_cut():
+    every = [[v, v] for v in range(1001)]
+    for i, g in enumerate(elements("C4")[::2]):
+        found = PicturePose(g, (37, 51), 1.0).restore("points", every, scale=1000)
+        assert found == (every[::-1] if i else every)
+
+
 def test_odd_angles_turn_in_pixels_whatever_the_unit():
     g = upright.Cyclic(8).elements()[1]
     pose = PicturePose(g, (50, 50), 1.0)
@@ -393,7 +403,7 @@ def test_positions_name_entries_of_a_tuple():
 # Sessions of ONNX Runtime.
 
 
-def session(batch=None, size=None, dtype="FLOAT", second=True, names=("pixels", "scale")):
+def session(batch=None, size=None, dtype="FLOAT", second=True, names=("pixels", "scale"), single=False):
     """A small network, not equivariant: masks by a convolution with random weights, and scores of a batch."""
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -423,8 +433,14 @@ def session(batch=None, size=None, dtype="FLOAT", second=True, names=("pixels", 
             helper.make_node("ReduceMean", ["relu", "axes"], ["mean"], keepdims=0),
             helper.make_node("MatMul", ["mean", "v"], ["scores"]),
         ]
+    if single:
+        weights[names[1]] = ONE
     graph = helper.make_graph(
-        nodes, "g", [pictures, scale], made, [numpy_helper.from_array(w, n) for n, w in weights.items()]
+        nodes,
+        "g",
+        [pictures] if single else [pictures, scale],
+        made,
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
@@ -553,3 +569,30 @@ def test_a_canonicalizer_is_fitted_without_running_the_session():
     assert any(not torch.equal(a, b) for a, b in zip(before, robust.canonicalizer.parameters(), strict=True))
     robust(torch.rand(1, 3, 8, 8), torch.ones(1))
     assert len(runs) == 1
+
+
+def test_the_page_runs():
+    page = (Path(__file__).parents[1] / "docs" / "black-boxes.md").read_text()
+    x = marked()
+    chat = SimpleNamespace(completions=SimpleNamespace(create=lambda **request: request))
+    names = {
+        "photo": x,
+        "endpoint": lambda seen: [{"box": list(corners(seen)), **outline(seen)}],
+        "session": session(single=True),
+        "pictures": np.random.default_rng(0).random((2, 3, 9, 11), dtype=np.float32),
+        "client": SimpleNamespace(chat=chat),
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": as_url(x)}}]}],
+    }
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "black-boxes.md", "exec"), names)
+    assert names["answer"][0]["box"] == list(corners(x))
+    assert np.array_equal(names["answer"][0]["mask"], (x == 255).all(-1))
+    assert names["run"].pose.size in (x.shape[:2], x.shape[1::-1])
+    assert names["mask"].shape == (2, 2, 9, 11)
+    assert len(names["points"][0]) == 2
+
+
+def as_url(x):
+    stream = io.BytesIO()
+    Pillow.fromarray(x).save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -9,6 +9,8 @@ import copy
 import io
 import json
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +181,55 @@ def test_pictures_of_every_form(parts, form, tmp_path):
     upright_now = robust.straighten(picture())[0]
     expected = processor(images=[make(upright_now)], text=PROMPT, return_tensors="pt", **said)
     assert torch.equal(seen[0]["pixel_values"], expected["pixel_values"])
+
+
+def llava_next():
+    import transformers as t
+
+    images = t.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]],
+    )
+    return t.LlavaNextProcessor(images, tokenizer(), patch_size=14, vision_feature_select_strategy="default")
+
+
+def paligemma():
+    import transformers as t
+
+    images = t.SiglipImageProcessorPil(size={"height": 28, "width": 28})
+    images.image_seq_length = 4
+    words = tokenizer()
+    words.image_token, words.image_token_id = "<image>", WORDS.index("<image>")
+    return t.PaliGemmaProcessor(images, words)
+
+
+def qwen2_vl():
+    import transformers as t
+
+    class WithoutVideos(t.Qwen2VLProcessor):  # videos need torchvision
+        def check_argument_for_proper_class(self, *args):
+            return None
+
+    images = t.Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, min_pixels=256, max_pixels=4096)
+    words = tokenizer()
+    words.image_token, words.image_token_id = "<image>", WORDS.index("<image>")
+    return WithoutVideos(images, words)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:transformers")  # PaliGemma's
+@pytest.mark.parametrize("make", [llava_next, paligemma, qwen2_vl])
+def test_other_processors_see_the_same(make):
+    pytest.importorskip("transformers")
+    processor = make()
+    robust = adapt_processor(processor, "D4", canonicalizer=canonicalizer("D4"))
+    call = {"text": PROMPT, "return_tensors": "pt"}
+    seen = [dict(robust(images=Pillow.fromarray(x), **call)) for x in turned("D4")]
+    bare = [processor(images=Pillow.fromarray(x), **call)["pixel_values"] for x in turned("D4")]
+    for inputs in seen:
+        assert list(inputs) == list(seen[0])
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(seen[0][k])) for k, v in inputs.items())
+    assert any(b.shape != bare[0].shape or not torch.equal(b, bare[0]) for b in bare)
 
 
 def conversation(x):
@@ -391,3 +442,14 @@ def test_jpeg_and_animations_in_requests():
     assert straighten_request([gif], canonicalizer=Quarter("C4")) == ([gif], [None])
     with pytest.raises(ValueError, match="picture 0 of the request must hold a picture file"):
         straighten_request([part("aGVsbG8=", "png")], canonicalizer=Quarter("C4"))
+
+
+def test_the_page_runs():
+    page = (Path(__file__).parents[1] / "docs" / "vision-language.md").read_text()
+    pytest.importorskip("transformers")
+    processor, model = llava()
+    names = {"processor": processor, "model": model.eval(), "photo": Pillow.fromarray(picture())}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "vision-language.md", "exec"), names)
+    assert names["answer"].shape[1] > names["inputs"]["input_ids"].shape[1]
+    assert names["pose"] is names["inputs"].poses[0]
