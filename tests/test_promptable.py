@@ -253,6 +253,33 @@ def test_photos_through_the_processor(group):
         assert torch.allclose(moved[0][inner], expected[inner], atol=1e-4)
 
 
+def test_photos_set_upright_before_the_processor():
+    """Any size, exact: the processor and the model see the same upright photo from every pose."""
+    from transformers import SamImageProcessor, SamProcessor
+
+    side = {"height": SIDE, "width": SIDE}
+    processor = SamProcessor(SamImageProcessor(size={"longest_edge": SIDE}, pad_size=side))
+    canonicalizer = adapted("SamModel", "D4").canonicalizer
+    photo = np.random.default_rng(0).integers(0, 256, (70, 101, 3), dtype=np.uint8)
+    point = torch.tensor([[10.0, 30.0]])
+
+    def masks(picture, point):
+        upright_picture, pose = upright.straighten(picture, canonicalizer)
+        back = pose.element[0].inverse()
+        point = upright.act(back, Points(point, size=picture.shape[:2])).data
+        inputs = processor(upright_picture, input_points=[[point.tolist()]], return_tensors="pt")
+        with torch.no_grad():
+            out = model_of("SamModel")(**inputs)
+        sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
+        found = processor.image_processor.post_process_masks(out.pred_masks, *sizes, binarize=False)
+        return upright.turn(pose.element[0], found[0][0])
+
+    out = masks(photo, point)
+    for g in upright.parse_group("D4").elements():
+        moved = upright.act(g, Points(point, size=(70, 101))).data
+        assert torch.equal(masks(upright.turn(g, photo), moved), upright.turn(g, out))
+
+
 def test_sides_that_are_no_multiple_of_the_stride(generator):
     photo = torch.rand(3, SIDE, 43, generator=generator)
     robust = adapted("SamModel", "C4")

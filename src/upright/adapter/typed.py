@@ -27,7 +27,7 @@ def typed_kind(data: Any) -> Any:
     """
     name = type(data).__name__
     if name == "BoundingBoxes":
-        form = str(data.format.value).lower()
+        form: Any = str(data.format.value).lower()
         if form not in _FORMATS:
             raise ValueError(f"the format of BoundingBoxes must be one of {', '.join(_FORMATS)}, got {form}")
         return partial(Boxes, format=form)
