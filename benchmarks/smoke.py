@@ -12,7 +12,7 @@ import sys
 
 from benchmarks.record import DATA
 
-ANYWHERE = ("exactness", "geometry", "overhead", "throughput", "ocr")
+ANYWHERE = ("exactness", "geometry", "overhead", "promptable", "throughput", "ocr")
 ON_DATA = ("networks", "cifar train", "cifar evaluate", "setups", "photo", "segmentation")
 
 

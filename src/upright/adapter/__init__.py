@@ -1,8 +1,8 @@
 """The adapter: conjugation of a model by a canonicalizer, ``Φ(x) = c(x) · φ(c(x)⁻¹ · x)``, and nothing else.
 
-``spec`` says which arguments and results are moved, and as what; ``signature`` says it of a model class as data;
-``typed`` knows torchvision's tensors; ``call`` carries one call's arguments; ``canvas`` lets pictures of
-different shapes share a model call; ``extent`` turns pictures within a canvas of fixed size; ``embedding`` keeps
+``spec`` says which arguments and results are moved, and as what; ``signature`` says it of a model class;
+``typed`` knows tensors of torchvision; ``call`` carries the arguments of one call; ``canvas`` lets pictures
+of different shapes share a call; ``extent`` turns pictures within a canvas of fixed size; ``embedding`` keeps
 features with their pose; ``result`` averages results over poses; ``adapted`` puts them together.
 """
 
