@@ -8,10 +8,11 @@ the engine reads at each of four poses (with and without its angle classifier), 
 canonicalizer finds at each. The adapted engine itself is then run on one page at all poses and must agree
 with the tables, quads included.
 
-Character accuracy is 1 - edit distance / length of the longer text (``rapidfuzz``), without white space.
-"Order kept": the page as one text, line after line; rendered pages row by row across columns, as the engine
-reads. "Any order": characters that both texts share / length of the longer, wherever they stand. Readings are
-kept in the cache, so that a run that was cut short, or one on more pages, goes on where it stopped.
+Character accuracy is 1 - edit distance / length of the longer text (``rapidfuzz``), without white space and
+in capitals, as the receipts were written down. "Order kept": the page as one text, line after line; rendered
+pages row by row across columns, as the engine reads. "Any order": characters that both texts share / length
+of the longer, wherever they stand. Readings are kept in the cache, so that a run that was cut short, or one on
+more pages, goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -125,12 +126,16 @@ def poses(canonicalizer: Any, pages: list[Page]) -> tuple[Tensor, Tensor]:
     return torch.cat(found).view(-1, 4), torch.cat(sure).view(-1, 4)
 
 
+def plain(lines: list[str]) -> str:
+    return "".join("".join(lines).upper().split())
+
+
 def order_kept(read: list[str], true: list[str]) -> float:
-    return float(Levenshtein.normalized_similarity(*("".join("".join(x).split()) for x in (read, true))))
+    return float(Levenshtein.normalized_similarity(plain(read), plain(true)))
 
 
 def any_order(read: list[str], true: list[str]) -> float:
-    a, b = (Counter("".join("".join(x).split())) for x in (read, true))
+    a, b = Counter(plain(read)), Counter(plain(true))
     return (a & b).total() / max(a.total(), b.total(), 1)
 
 
