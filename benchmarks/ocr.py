@@ -11,8 +11,8 @@ with the tables, quads included.
 Character accuracy is 1 - edit distance / length of the longer text (``rapidfuzz``), without white space and
 in capitals, as the receipts were written down. "Order kept": the page as one text, line after line; rendered
 pages row by row across columns, as the engine reads. "Any order": characters that both texts share / length
-of the longer, wherever they stand. Readings are kept in the cache, so that a run that was cut short, or one on
-more pages, goes on where it stopped.
+of the longer, wherever they stand. Readings are kept in the cache, so that a run that was cut short, or one
+on more pages, goes on where it stopped.
 """
 
 from __future__ import annotations
