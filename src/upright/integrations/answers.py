@@ -210,6 +210,8 @@ def _coordinates(spec: KindSpec, kind: type[Kind], entry: Any, frame: _Frame, na
         new = {k: _like_number(entry[k], v) for k, v in zip(keys, moved.tolist(), strict=True)}
         return _like_mapping(entry, {k: new.get(k, v) for k, v in entry.items()})
     if isinstance(entry, (list, tuple)):
+        if _are_rows(entry, columns):
+            return _rows(make, entry, columns, frame)
         if not entry or not _is_number(entry[0]):
             return _like_sequence(entry, [again(entry=value) for value in entry])
         return _numbers(make, entry, columns, 3 if spec == "keypoints" else 2, frame, name)
@@ -219,6 +221,29 @@ def _coordinates(spec: KindSpec, kind: type[Kind], entry: Any, frame: _Frame, na
             f"got the number {entry}; name the entry that holds them in outputs"
         )
     return entry
+
+
+def _are_rows(entry: Sequence[Any], columns: int) -> bool:
+    """Whether these are boxes or points, one a row, which can be moved together."""
+    return (
+        bool(entry)
+        and all(
+            isinstance(row, (list, tuple))
+            and len(row) >= columns
+            and (columns > 2 or len(row) <= 3)  # longer ones are points one after the other
+            and all(map(_is_number, row[:columns]))
+            for row in entry
+        )
+    )
+
+
+def _rows(spec: KindSpec, entry: Sequence[Any], columns: int, frame: _Frame) -> Any:
+    moved = frame.move(spec, np.array([row[:columns] for row in entry], dtype=np.float64), None)
+    new = [
+        _like_sequence(row, [*map(_like_number, row[:columns], values), *row[columns:]])
+        for row, values in zip(entry, moved.tolist(), strict=True)
+    ]
+    return _like_sequence(entry, new)
 
 
 def _numbers(
