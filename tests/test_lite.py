@@ -1,4 +1,4 @@
-"""Orbit voting follows every group, the photo network folds, the packaged ``photo-c4`` keeps its promises."""
+"""Orbit comparison follows every group, the photo network folds, ``photo-c4`` keeps its promises."""
 
 import json
 import socket
@@ -14,7 +14,7 @@ from cases import name
 from conftest import ROOT
 from upright import Cyclic, Dihedral, Image, act, hub
 from upright.losses import moved_log_probs
-from upright.nets import LiteBackbone, OrbitVoter
+from upright.nets import LiteBackbone, OrbitComparer, OrbitVoter
 from upright.testing import assert_equivariant, redraw_weights
 
 READY = pytest.mark.skipif("C4" not in hub.READY_MADE, reason="no weights in this installation")
@@ -26,12 +26,37 @@ def pictures(batch, generator):
     return Image(torch.rand(batch, 3, 33, 33, generator=generator, dtype=torch.float64))
 
 
+def comparer(group, **options):
+    return OrbitComparer(LiteBackbone(outputs=8), group, outputs=8, **options)
+
+
 @pytest.mark.parametrize("group", [Cyclic(2), Cyclic(4), Dihedral(4)], ids=name)
-def test_votes_follow_the_group(group):
-    net = OrbitVoter(LiteBackbone(outputs=group.order), group)
+def test_comparisons_follow_the_group(group):
+    net = redraw_weights(comparer(group), torch.Generator().manual_seed(0))
     assert net.is_exact_on_grid
     assert_equivariant(
         net, group, pictures, outputs=lambda g, y: moved_log_probs(y, g), trials=1, tolerance=1e-9
+    )
+
+
+def test_mirror_images_get_the_scores_of_the_inverse_poses():
+    net = redraw_weights(comparer("C4", mirror=True), torch.Generator().manual_seed(0)).double().eval()
+    x = torch.rand(3, 3, 33, 33, dtype=torch.float64)
+    torch.testing.assert_close(net(x.flip(-1)), net(x)[:, [0, 3, 2, 1]], rtol=0, atol=1e-12)
+    assert_equivariant(
+        net, "C4", pictures, outputs=lambda g, y: moved_log_probs(y, g), trials=1, tolerance=1e-9
+    )
+    both = net(x)
+    net.mirror = False
+    assert (net(x) - both).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="use it with rotations only"):
+        comparer("D4", mirror=True)
+
+
+def test_votes_follow_the_group():
+    net = redraw_weights(OrbitVoter(LiteBackbone(outputs=4), "C4"), torch.Generator().manual_seed(0))
+    assert_equivariant(
+        net, "C4", pictures, outputs=lambda g, y: moved_log_probs(y, g), trials=1, tolerance=1e-9
     )
 
 
@@ -56,7 +81,26 @@ def test_equal_votes_give_equal_scores_bit_for_bit():
     assert torch.equal(voter.scores_of(turned), voter.scores_of(guesses).roll(1, 1))
 
 
-@pytest.mark.parametrize("side", [32, 64, 96])
+def test_the_judge_reads_the_orbit_in_order():
+    class Corner(nn.Module):  # describes a picture by two of its pixels
+        def forward(self, x):
+            return torch.stack([x[:, 0, 0, 0], x[:, 0, 0, 1]], 1)
+
+    net = OrbitComparer(Corner(), "C4", outputs=2, hidden=5).double().eval()
+    x = torch.rand(6, 1, 3, 3, dtype=torch.float64)
+    for pose in range(4):
+        turned = [torch.rot90(x, -pose - k, (2, 3)) for k in range(4)]
+        seen = torch.cat([Corner()(copy) for copy in turned], 1)
+        torch.testing.assert_close(net(x)[:, pose], net.judge(net.read(seen).relu())[:, 0])
+
+
+def test_a_symmetric_picture_gets_equal_scores_bit_for_bit():
+    net = OrbitComparer(nn.Identity(), "C4", outputs=16)
+    described = torch.randn(1, 50, 16).expand(4, 50, 16)
+    assert torch.equal(net.eval().scores_of(described), net.scores_of(described)[:, :1].expand(50, 4))
+
+
+@pytest.mark.parametrize("side", [32, 96, 128])
 def test_folding_changes_nothing(side):
     net = redraw_weights(LiteBackbone(outputs=5), torch.Generator().manual_seed(0))
     net.train()(torch.randn(4, 3, side, side))
@@ -70,13 +114,16 @@ def test_folding_changes_nothing(side):
 
 def test_scores_are_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert OrbitVoter(LiteBackbone(), "C4")(torch.rand(2, 3, 32, 32)).dtype == torch.float32
+        assert comparer("C4")(torch.rand(2, 3, 32, 32)).dtype == torch.float32
 
 
 def test_errors():
     voter = OrbitVoter(LiteBackbone(outputs=3), "C4")
     with pytest.raises(ValueError, match=r"one logit per pose, shape \(8, 4\), got \(8, 3\)"):
         voter.eval()(torch.rand(2, 3, 32, 32))
+    net = OrbitComparer(LiteBackbone(outputs=3), "C4", outputs=8)
+    with pytest.raises(ValueError, match=r"length 8, shape \(4, B, 8\) for all copies, got \(4, 2, 3\)"):
+        net.eval()(torch.rand(2, 3, 32, 32))
 
 
 @pytest.fixture(scope="module")
@@ -164,4 +211,4 @@ def test_the_recipe_runs(data_folder, tmp_path):
     command = [sys.executable, "-m", "recipes.photo_c4.train", "--smoke", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "model.safetensors").is_file()
+    assert all((tmp_path / f"{s}.safetensors").is_file() for s in ("head", "plain", "overlaid"))

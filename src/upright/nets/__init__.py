@@ -6,6 +6,7 @@ Each is equivariant by construction: when the picture moves by ``g``, the score 
 network             groups                        exact
 ==================  ============================  ==========================================
 `OrbitScorer`       every C_n, D_n                quarter turns and flips; others: resampling
+`OrbitComparer`     every C_n, D_n                the same
 `OrbitVoter`        every C_n, D_n                the same
 `GroupCNN`          C1, C2, C4, D1, D2, D4        always, on odd and even sizes
 `PolarNet`          every C_n, D_n                on the polar grid; the picture is resampled once
@@ -13,6 +14,7 @@ network             groups                        exact
 """
 
 from .backbone import ResidualBackbone as ResidualBackbone
+from .comparison import OrbitComparer as OrbitComparer
 from .group_cnn import GroupCNN as GroupCNN
 from .lite import LiteBackbone as LiteBackbone
 from .orbit import OrbitScorer as OrbitScorer

@@ -1,6 +1,8 @@
-"""The first blocks of EfficientNet-Lite0 and a head that keeps where things are: the network of photos."""
+"""The first blocks of EfficientNet-Lite0 and a head that keeps where things are: it describes photos."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +21,10 @@ BLOCKS: tuple[tuple[int, int, int, int, int], ...] = (
     (112, 112, 5, 1, 6),
     (112, 112, 5, 1, 6),
     (112, 192, 5, 2, 6),
+    (192, 192, 5, 1, 6),
+    (192, 192, 5, 1, 6),
 )
-"""Channels in and out, kernel, stride and expansion of the blocks 1 to 12; block 12 halves the map again."""
+"""Channels in and out, kernel, stride and expansion of the blocks 1 to 14."""
 
 
 class ConvLayer(nn.Sequential):
@@ -62,19 +66,16 @@ class InvertedResidual(nn.Module):
 
 
 class LiteBackbone(nn.Module):
-    """Twelve blocks of EfficientNet-Lite0, with symmetric padding, and a head on two flattened grids.
+    """Fourteen blocks of EfficientNet-Lite0, with symmetric padding, and a head on a flattened grid.
 
-    The grids are flattened, not averaged: sky above and ground below is what tells up from down. The
-    features at stride 16 are pooled to 4×4, those at stride 32 to 3×3. It is made for square pictures of 64
-    to 128 pixels that were shifted and scaled to mean 0 and variance 1.
+    The grid is flattened, not averaged: sky above and ground below is what tells up from down. It is made for
+    square pictures of 96 to 160 pixels that were shifted and scaled to mean 0 and variance 1.
 
     Args:
-        outputs: Length of the output.
+        outputs: Length of the description, whose values are not negative.
         channels: Channels of the picture.
-        mixed: Channels of the 4×4 grid.
-        deep: Channels of the 3×3 grid.
-        hidden: Width of the hidden layer.
-        dropout: Share of the head's values that are dropped in training.
+        deep: Channels of the 4×4 grid.
+        dropout: Share of the values that are dropped in training.
         folded: Without batch normalisation, its scale and shift being part of the convolutions, for use
             after training; see `fold`.
 
@@ -87,50 +88,44 @@ class LiteBackbone(nn.Module):
     def __init__(
         self,
         *,
-        outputs: int = 4,
+        outputs: int = 64,
         channels: int = 3,
-        mixed: int = 32,
-        deep: int = 24,
-        hidden: int = 64,
-        dropout: float = 0.1,
+        deep: int = 32,
+        dropout: float = 0.2,
         folded: bool = False,
     ) -> None:
         super().__init__()
-        self.settings = {
-            "outputs": outputs, "channels": channels, "mixed": mixed, "deep": deep, "hidden": hidden,
+        self.settings: dict[str, Any] = {
+            "outputs": outputs,
+            "channels": channels,
+            "deep": deep,
             "dropout": dropout,
-        }  # fmt: skip
+        }
         self.stem = ConvLayer(channels, 32, 3, 2, folded=folded)
         self.blocks = nn.Sequential(*(InvertedResidual(*block, folded=folded) for block in BLOCKS))
-        self.mixed = ConvLayer(BLOCKS[-1][0], mixed, folded=folded)
         self.deep = ConvLayer(BLOCKS[-1][1], deep, folded=folded)
         self.dropout = nn.Dropout(dropout)
-        self.hidden = nn.Linear(mixed * 16 + deep * 9, hidden)
-        self.out = nn.Linear(hidden, outputs)
+        self.out = nn.Linear(deep * 16, outputs)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return scores ``(N, outputs)`` of pictures ``(N, C, s, s)``, in float32 under an autocast too."""
-        middle = self.blocks[:-1](self.stem(x))
-        last = self.blocks[-1](middle)
-        own = self.hidden.weight.dtype
-        grids = [
-            F.adaptive_avg_pool2d(self.mixed(middle).to(own), 4).flatten(1),
-            F.adaptive_avg_pool2d(self.deep(last).to(own), 3).flatten(1),
-        ]
-        with torch.autocast(x.device.type, enabled=False):
-            hidden = F.relu(self.hidden(self.dropout(torch.cat(grids, 1))))
-            out: Tensor = self.out(self.dropout(hidden))
-        return out
+        """Return descriptions ``(N, outputs)`` of pictures ``(N, C, s, s)``, float32 even under autocast."""
+        return self.described(self.blocks(self.stem(x)))
+
+    def described(self, features: Tensor) -> Tensor:
+        """Return the descriptions of what the blocks made of the pictures."""
+        grid = F.adaptive_avg_pool2d(self.deep(features).to(self.out.weight.dtype), 4).flatten(1)
+        with torch.autocast(grid.device.type, enabled=False):
+            described: Tensor = self.dropout(F.relu(self.out(self.dropout(grid))))
+        return described
 
     def fold(self) -> LiteBackbone:
         """Return a copy for use after training whose convolutions contain the batch normalisation."""
         if not any(isinstance(m, nn.BatchNorm2d) for m in self.modules()):
             raise ValueError("the network is folded already")
-        made = LiteBackbone(**self.settings, folded=True).eval()  # type: ignore[arg-type]
+        made = LiteBackbone(**self.settings, folded=True).eval()
         for new, old in zip(_conv_layers(made), _conv_layers(self), strict=True):
             new[0].load_state_dict(_folded(old))
-        made.hidden.load_state_dict(self.hidden.state_dict())
         made.out.load_state_dict(self.out.state_dict())
         return made
 
