@@ -1,4 +1,4 @@
-"""The tables of ``docs/models.md`` say what the signatures say. ``python tests/test_models_page.py`` writes."""
+"""The tables of ``docs/models.md`` say what the signatures say; to write them, run this file."""
 
 from collections.abc import Mapping
 from functools import partial
