@@ -93,7 +93,8 @@ def canonicalizer(options: argparse.Namespace) -> upright.Canonicalizer:
     resampled = options.group not in ("C4", "D4")
     settings: dict[str, Any] = {"depth": options.depth}
     if resampled:
-        settings |= {"blur": options.blur, "interpolation": "bicubic", "mirror": True, "selective": True}
+        settings |= {"blur": options.blur, "interpolation": "bicubic", "mirror": True, "twice": True}
+        settings["selective"] = True
     made = upright.canonicalizer(
         options.group, "benchmarks.models:warm_scorer", size=None, standardize=False, options=settings
     )

@@ -126,6 +126,22 @@ def test_mirrored_orbit_scorer(group):
     torch.testing.assert_close(net(x), plain(x))
 
 
+@pytest.mark.parametrize("group", [Cyclic(8), Dihedral(6)], ids=name)
+def test_a_second_look_at_a_turned_copy_steadies_scores(group):
+    net = redraw_weights(OrbitScorer(small_backbone(), group, twice=True).double().eval())
+    plain = OrbitScorer(net.network, group).eval()
+    x = torch.rand(8, 3, 24, 24, dtype=torch.float64)
+    step = group.element(torch.ones(8, dtype=torch.int64))
+    moved = act(step, Image(x)).data
+    scores = net(x)
+    assert scores.std() > 1e-3
+    torch.testing.assert_close(scores, (plain(x) + moved_log_probs(plain(moved), step.inverse())) / 2)
+    gaps = [(moved_log_probs(s(x), step) - s(moved)).square().mean() for s in (net, plain)]
+    assert gaps[0] < 0.8 * gaps[1]
+    net.train(), plain.train()
+    torch.testing.assert_close(net(x), plain(x))
+
+
 def test_turned_copies_undo_every_element():
     x = torch.rand(2, 3, 9, 9)
     for group in EXACT:
@@ -145,6 +161,8 @@ def test_scores_are_float32_under_autocast(net):
 
 
 def test_construction_errors():
+    with pytest.raises(ValueError, match="twice=True needs a group that resamples"):
+        OrbitScorer(small_backbone(), "C4", twice=True)
     with pytest.raises(ValueError, match="mirror=True makes the reflections of D4 tie"):
         OrbitScorer(small_backbone(), "D4", mirror=True)
     with pytest.raises(ValueError, match=r"quarter turns and flips .*got C8; use PolarNet or OrbitScorer"):

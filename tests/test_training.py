@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import upright
-from training_nets import Classifier, adapted, letters, one_thread, quick, same, shapes, state  # noqa: F401
+from training_nets import Classifier, Plain, adapted, letters, one_thread, quick, same, shapes, state  # noqa: F401
 from upright.training import CropAndFlip
 from upright.training.module import SETUPS, CanonicalizationModule, identity_metrics
 
@@ -24,6 +25,18 @@ TESTS = Path(__file__).parent
 def test_importing_upright_does_not_import_lightning():
     code = "import sys, upright; sys.exit('lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_frozen_canonicalizer_stays_as_it_is_while_the_predictor_is_trained(data):
+    network = nn.Sequential(nn.BatchNorm2d(1), Plain())
+    canonicalizer = upright.DiscreteCanonicalizer(
+        upright.nets.OrbitScorer(network, "C4"), "C4", size=12, channels=1
+    )
+    robust = upright.adapt(Classifier(), "C4", canonicalizer=canonicalizer.requires_grad_(False))
+    before, predictor = state(canonicalizer), state(robust.model)
+    quick(robust, data, setup="joint", epochs=1, calibrate=False)
+    assert same(before, state(canonicalizer))
+    assert not same(predictor, state(robust.model))
 
 
 def test_prior_training_learns_poses_without_labels_and_without_the_predictor(data):

@@ -67,12 +67,13 @@ def _orbit(
     blur: float = 0.0,
     interpolation: Interpolation = "bilinear",
     mirror: bool = False,
+    twice: bool = False,
     vector: int | None = None,
     **options: Any,
 ) -> nn.Module:
     return OrbitScorer(
         ResidualBackbone(channels=channels, outputs=vector or 1, **options), group, vector=vector,
-        offset_degrees=offset_degrees, blur=blur, interpolation=interpolation, mirror=mirror,
+        offset_degrees=offset_degrees, blur=blur, interpolation=interpolation, mirror=mirror, twice=twice,
     )  # fmt: skip
 
 

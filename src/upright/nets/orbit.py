@@ -31,6 +31,9 @@ class OrbitScorer(nn.Module):
         mirror: In evaluation, average over every copy and its mirror image; for rotations of pictures whose
             mirror images are upright too. Steadier scores for twice the time; training sees no mirror images
             (half of the pictures are mirrored by the usual augmentation).
+        twice: In evaluation, average with the scores of a copy that is turned, and thus resampled, by the
+            smallest angle of the group; for groups that resample. The pose then hardly depends on whether the
+            picture itself was resampled before, for twice the time.
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489 (optimised canonicalization); Panigrahi and Mondal 2024,
@@ -47,15 +50,18 @@ class OrbitScorer(nn.Module):
         blur: float = 0.0,
         interpolation: Interpolation = "bilinear",
         mirror: bool = False,
+        twice: bool = False,
     ) -> None:
         super().__init__()
         parsed = parse_planar_group(group)
+        if twice and (parsed.is_exact_on_grid or vector):
+            raise ValueError(f"twice=True needs a group that resamples and a network of scores, got {parsed}")
         if mirror and parsed.order > parsed.n:
             raise ValueError(f"mirror=True makes the reflections of {parsed} tie; use it with rotations only")
         self.network = network
         self.group = parsed
         self.offset_degrees, self.blur = offset_degrees, blur
-        self.interpolation, self.mirror = interpolation, mirror
+        self.interpolation, self.mirror, self.twice = interpolation, mirror, twice
         self.is_exact_on_grid = parsed.is_exact_on_grid and offset_degrees == 0
         self.reference = nn.Parameter(torch.randn(vector) / vector**0.5) if vector else None
 
@@ -68,6 +74,19 @@ class OrbitScorer(nn.Module):
         Returns:
             Scores ``(B, |G|)``; with vectors, a pair of scores and vectors ``(B, |G|, D)``.
         """
+        if not self.twice or self.training:
+            return self._scored(x)
+        step = self.group.element(torch.ones(x.shape[0], dtype=torch.int64, device=x.device))
+        with torch.autocast(x.device.type, enabled=False):
+            moved = move_grid(step, x, border="edge")
+        follows = step[:, None].compose(self.group.elements(x.device)[None]).value  # (B, |G|)
+        own, other = self._scored(x), self._scored(moved)
+        assert isinstance(own, Tensor)
+        assert isinstance(other, Tensor)
+        return (own + other.gather(1, follows)) / 2
+
+    def _scored(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Score every element by one look."""
         with torch.autocast(x.device.type, enabled=False):  # copies must not differ by rounding
             x = blurred(x, self.blur) if self.blur else x
             copies = turned_copies(x, self.group, self.offset_degrees, self.interpolation).flatten(0, 1)

@@ -342,7 +342,7 @@ def _quiet() -> Iterator[None]:
         for message in (".*does not have many workers.*", ".*exists and is not empty.*",
                         ".*The number of training batches.*", ".*lr_scheduler.step.*",
                         ".*isinstance.treespec.*", ".*`weights_only`.*", ".*val_dataloader.*",
-                        ".*across ranks is zero.*"):  # fmt: skip
+                        ".*across ranks is zero.*", ".*in eval mode at the start.*"):  # fmt: skip
             warnings.filterwarnings("ignore", message=message)
         try:
             yield
