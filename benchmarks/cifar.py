@@ -10,9 +10,11 @@
 The canonicalizer is an orbit scorer whose network starts from the trunk of a published CIFAR-10 network
 (which was trained with labels, by others) and is trained on upright pictures of CIFAR-10 (train), CIFAR-100
 and Tiny-ImageNet (train) without labels. For C8 its copies are resampled bicubically, scores are averaged
-over mirror images, and only the copies with large gradients are trained through (in the run of 500 steps
-recorded: bilinearly, and all; that of 1400 was begun as one of 2300 and shortened after 750). Adaptive top_k
-has its cover and evidence chosen on CIFAR-10 training pictures that the canonicalizer does not see.
+over mirror images and over a second look at a turned copy (``OrbitScorer(mirror=True, twice=True)``), and
+only the copies with large gradients are trained through (in the run of 500 steps recorded: bilinearly, and
+all; that of 1400 was begun as one of 2300 and shortened after 750; the second look came after training,
+which it does not change: ``cifar-c8-twice`` holds the weights of ``cifar-c8`` with it). Adaptive top_k has
+its cover and evidence chosen on CIFAR-10 training pictures that the canonicalizer does not see.
 """
 
 from __future__ import annotations
