@@ -112,7 +112,7 @@ class FinitePlanarGroup(PlanarGroup, FiniteGroup):
         """Take one row for each element from a constant table of the group."""
         make = table.__wrapped__ if torch.compiler.is_compiling() else table
         rows: Tensor = make(self, g.device)
-        return rows.index_select(0, g.value.reshape(-1)).view(*g.shape, *rows.shape[1:])
+        return rows.index_select(0, g.value.reshape(-1)).view(g.shape + rows.shape[1:])
 
     def all_grid_moves(self) -> list[int]:
         """Return the grid moves of all elements, as plain numbers."""
