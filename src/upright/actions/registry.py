@@ -103,19 +103,21 @@ def _act_on_kind(g: Element, x: Kind) -> Kind:
     data = x.data
     if not isinstance(data, torch.Tensor):
         raise TypeError(f"{type(x).__name__}.data must be a tensor, got {type(data).__name__}")
-    g = g.to(data.device)
-    if len(g.shape) > 1:
-        raise ValueError(f"g must have shape () or (B,), got {tuple(g.shape)}; flatten the batch axes")
-    if not g.shape:
+    g = g if g.device == data.device else g.to(data.device)
+    shape, batch = g.shape, data.shape[:1]
+    if len(shape) > 1:
+        raise ValueError(f"g must have shape () or (B,), got {tuple(shape)}; flatten the batch axes")
+    if not shape:
         moved: Kind = kernel(g.reshape(1), x.replace(data=data.unsqueeze(0)))
         return moved.replace(data=moved.data.squeeze(0))
-    if data.ndim == 0 or (data.shape[0] != g.shape[0] and g.shape[0] != 1):
+    if shape == batch:
+        return kernel(g, x)  # type: ignore[no-any-return]
+    if not batch or shape[0] != 1:
         raise ValueError(
-            f"{type(x).__name__}.data must have leading axis {g.shape[0]} to match g, "
+            f"{type(x).__name__}.data must have leading axis {shape[0]} to match g, "
             f"got shape {tuple(data.shape)}"
         )
-    moved = kernel(g.expand(data.shape[0]), x)
-    return moved
+    return kernel(g.expand(batch[0]), x)  # type: ignore[no-any-return]
 
 
 def _find(group: type[Group], kind: type[Kind]) -> Kernel:
