@@ -45,6 +45,7 @@ def test_a_turned_picture_is_straightened_to_the_same_bits(group):
     canonicalizer = redraw_weights(upright.canonicalizer(group)).eval()
     given = picture("RGB", (40, 30))
     straight, pose = straighten(given, canonicalizer)
+    assert all(turn(g, given) is not given for g in upright.parse_group(group).elements())
     assert np.array_equal(np.array(turn(pose.element[0], straight)), np.array(given))
     elements = upright.parse_group(group).elements()
     several, poses = straighten([turn(g, given) for g in elements], canonicalizer)

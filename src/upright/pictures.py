@@ -71,29 +71,33 @@ def _as_seen(picture: Any) -> Any:
     """Apply the EXIF orientation of a PIL image."""
     if isinstance(picture, (Tensor, np.ndarray)):
         return picture
+    from PIL import ExifTags, ImageOps
     from PIL import Image as Pillow
-    from PIL import ImageOps
 
     if not isinstance(picture, Pillow.Image):
         raise TypeError(
             f"a picture must be a PIL image, an array (H, W[, C]) or a tensor (C, H, W), "
             f"got {type(picture).__name__}; open files with PIL.Image.open first"
         )
+    picture.load()  # some formats hold EXIF data behind the pixels
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return picture
     return ImageOps.exif_transpose(picture)
 
 
 def _as_tensor(picture: Any) -> Tensor:
-    """Return what a canonicalizer of RGB pictures sees: float32 ``(3, H, W)``."""
+    """Return what a canonicalizer of RGB pictures sees: ``(3, H, W)``, dtype kept."""
     if isinstance(picture, np.ndarray):
         _check_array(picture)
         pixels = picture if picture.ndim == 3 else picture[..., None]
         picture = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
     elif not isinstance(picture, Tensor):
-        picture = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        colours = picture if picture.mode == "RGB" else picture.convert("RGB")
+        picture = torch.from_numpy(np.array(colours)).permute(2, 0, 1)
     if picture.ndim != 3:
         raise ValueError(f"a picture must be a tensor (C, H, W), got shape {tuple(picture.shape)}")
-    scaled: Tensor = picture.float() if picture.is_floating_point() else picture.float() / 255
-    return scaled[:3] if scaled.shape[0] >= 3 else scaled[:1].expand(3, -1, -1)
+    seen: Tensor = picture
+    return seen[:3] if seen.shape[0] >= 3 else seen[:1].expand(3, -1, -1)
 
 
 def _check_array(picture: np.ndarray[Any, Any]) -> None:
@@ -115,4 +119,6 @@ def _turn_pil(g: Element, picture: Any) -> Any:
     steps = [Pillow.Transpose.ROTATE_90, Pillow.Transpose.ROTATE_180, Pillow.Transpose.ROTATE_270]
     if move >= 4:
         picture = picture.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
-    return picture.transpose(steps[move % 4 - 1]) if move % 4 else picture
+    if move % 4:
+        return picture.transpose(steps[move % 4 - 1])
+    return picture if move else picture.copy()  # never the picture that was given

@@ -37,7 +37,7 @@ class Canonicalizer(nn.Module, ABC):
         """Choose the poses.
 
         Args:
-            x: Pictures, shape ``(B, C, H, W)``, or a sequence of ``(C, H_i, W_i)``.
+            x: Pictures, shape ``(B, C, H, W)``, any dtype, or a sequence of ``(C, H_i, W_i)``.
 
         Returns:
             Poses of batch shape ``(B,)``.

@@ -22,7 +22,8 @@ class DiscreteCanonicalizer(Canonicalizer):
     """Chooses among the elements of a finite group by the scores of an equivariant network.
 
     The network sees a square thumbnail of the centre of each picture, always in float32 (rounded scores tie,
-    and a tie would pick the identity), and its cost does not grow with the picture.
+    and a tie would pick the identity), and its cost but for one reading of the
+    pixels does not grow with the picture.
 
     Args:
         network: Maps thumbnails ``(B, C, size, size)`` to scores ``(B, |G|)``, or to a pair of scores and
@@ -75,7 +76,8 @@ class DiscreteCanonicalizer(Canonicalizer):
         """Choose the poses.
 
         Args:
-            x: Pictures, shape ``(B, C, H, W)``, any dtype, or a sequence of ``(C, H_i, W_i)``.
+            x: Pictures, shape ``(B, C, H, W)``, any dtype (integers count to 255), or a sequence of
+                ``(C, H_i, W_i)``.
             generator: Source of the draws of stochastic estimators while training.
 
         Returns:
@@ -139,10 +141,13 @@ class DiscreteCanonicalizer(Canonicalizer):
                 f"x must have {self.channels} channels (or 1, which is expanded), got {tuple(x.shape)}; "
                 "build the canonicalizer with channels=…"
             )
-        x = x.to(self.temperature.dtype)
-        x = thumbnail(x, self.size) if self.size is not None else x
-        x = standardized(x) if self.standardize else x
-        return x.expand(-1, self.channels, -1, -1)
+        dtype = self.temperature.dtype
+        seen = x.to(dtype) if self.size is None else thumbnail(x, self.size, dtype)
+        if self.standardize:
+            seen = standardized(seen)
+        elif not x.is_floating_point():
+            seen = seen / 255
+        return seen.expand(-1, self.channels, -1, -1)
 
     def _trains_in_low_precision(self, device: str) -> bool:
         """Let convolutions follow an autocast while training; evaluation is float32 throughout."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BAND = 64
+"""Rows of a huge picture that are held in the dtype of the thumbnail at a time."""
 
-def thumbnail(x: Tensor, size: int) -> Tensor:
+
+def thumbnail(x: Tensor, size: int, dtype: torch.dtype | None = None) -> Tensor:
     """Resize the centre square of a picture, with antialiasing.
 
     Two products with symmetric interpolation matrices: quarter turns and flips of the picture turn and flip
@@ -15,19 +20,23 @@ def thumbnail(x: Tensor, size: int) -> Tensor:
     pixel).
 
     Args:
-        x: Pictures, shape ``(B, C, H, W)``, floating point.
+        x: Pictures, shape ``(B, C, H, W)``, floating point, or any dtype if ``dtype`` is given.
         size: Side of the thumbnail in pixels.
+        dtype: Floating-point dtype of the thumbnail; huge pictures are converted band by band. None: that of
+            the picture.
 
     Returns:
         Thumbnails, shape ``(B, C, size, size)``.
     """
+    dtype = dtype or x.dtype
     if x.shape[-1] == size and x.shape[-2] == size:
-        return x
+        return x.to(dtype)
     side = min(x.shape[-1], x.shape[-2])
     if side >= 8 * size:  # one cheap exact pass first, so that huge pictures cost one reading
         factor = side // (4 * size)
-        x = _shrink(x, factor)
+        x = _shrink(x, factor, dtype)
         side = min(x.shape[-1], x.shape[-2])
+    x = x.to(dtype)
     rows = triangle_filter(x.shape[-2], side, size).to(x)
     columns = triangle_filter(x.shape[-1], side, size).to(x)
     return rows @ (x @ columns.transpose(0, 1))
@@ -70,11 +79,24 @@ def triangle_filter(length: int, window: int, size: int) -> Tensor:
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
-def _shrink(x: Tensor, factor: int) -> Tensor:
+def _shrink(x: Tensor, factor: int, dtype: torch.dtype) -> Tensor:
     """Average blocks of ``factor`` pixels, after cutting the sides to a multiple, symmetrically."""
     height, width = x.shape[-2:]
     rows, columns = height % factor, width % factor
     if rows % 2 or columns % 2:  # an odd remainder has no symmetric cut; adaptive bins are symmetric
-        return F.adaptive_avg_pool2d(x, (max(height // factor, 1), max(width // factor, 1)))
+        across = _by_bands(lambda band: F.adaptive_avg_pool2d(band, (None, width // factor)), x, 1, dtype)
+        return F.adaptive_avg_pool2d(across, (height // factor, None))
     x = x[..., rows // 2 : height - rows // 2, columns // 2 : width - columns // 2]
-    return F.avg_pool2d(x, factor)
+    return _by_bands(lambda band: F.avg_pool2d(band, factor), x, factor, dtype)
+
+
+def _by_bands(pool: Callable[[Tensor], Tensor], x: Tensor, factor: int, dtype: torch.dtype) -> Tensor:
+    """Pool bands of rows, ``factor`` rows to one, so that a picture is never held in ``dtype`` as a whole."""
+    band = max(_BAND // factor, 1)
+    first = pool(x[..., : band * factor, :].to(dtype))
+    out = first.new_empty(*x.shape[:-2], x.shape[-2] // factor, first.shape[-1])
+    out[..., :band, :] = first
+    for start in range(band, out.shape[-2], band):
+        part = x[..., start * factor : (start + band) * factor, :]
+        out[..., start : start + band, :] = pool(part.to(dtype))
+    return out
