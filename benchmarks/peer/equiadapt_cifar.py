@@ -10,11 +10,10 @@ import argparse
 import json
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
-from equiadapt_step import GroupEquivariantImageCanonicalization, network
+from equiadapt_step import learner
 
 
 def flipped(x, generator):
@@ -32,11 +31,7 @@ def main():
     options = options.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    settings = SimpleNamespace(beta=1.0, input_crop_ratio=0.9, resize_shape=32, network_type=options.network)
-    canonicalization = GroupEquivariantImageCanonicalization(
-        network(options.network, 4), settings, (3, 32, 32)
-    )
-    optimizer = torch.optim.AdamW(canonicalization.parameters(), lr=1e-3)
+    canonicalization, optimizer = learner(options.network, 4)
     train = torch.from_numpy(np.load(options.folder / "train.npy"))
     draws = torch.Generator().manual_seed(0)
     began, seen, rates = time.monotonic(), 0, []

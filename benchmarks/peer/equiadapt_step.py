@@ -35,6 +35,13 @@ def network(kind, rotations):
     )
 
 
+def learner(kind, rotations):
+    """Return a canonicalization of 32×32 pictures and its optimizer, with the peer's own settings."""
+    settings = SimpleNamespace(beta=1.0, input_crop_ratio=0.9, resize_shape=32, network_type=kind)
+    made = GroupEquivariantImageCanonicalization(network(kind, rotations), settings, (3, 32, 32))
+    return made, torch.optim.AdamW(made.parameters(), lr=1e-3)
+
+
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--network", choices=["custom", "e2cnn"], default="custom")
@@ -45,12 +52,7 @@ def main():
     options = options.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    settings = SimpleNamespace(beta=1.0, input_crop_ratio=0.9, resize_shape=32)
-    settings.network_type = options.network
-    canonicalization = GroupEquivariantImageCanonicalization(
-        network(options.network, options.rotations), settings, (3, 32, 32)
-    )
-    optimizer = torch.optim.AdamW(canonicalization.parameters(), lr=1e-3)
+    canonicalization, optimizer = learner(options.network, options.rotations)
     x = torch.rand(options.batch, 3, 32, 32)
     times = []
     for _ in range(options.steps + 2):

@@ -97,6 +97,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 """Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
 
+DEFAULTS: dict[str, dict[str, Any]] = {"document": {"size": 256, "standardize": False}}
+"""Settings of `CanonicalizerConfig` that a network of `NETWORKS` wants instead of the usual ones."""
+
 
 def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -> Canonicalizer:
     """Build an untrained canonicalizer that remembers how it was built (``.config``), to be saved.
@@ -113,8 +116,7 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
     """
     parsed = parse_group(group)
     on_grid = not isinstance(parsed, PlanarGroup) or parsed.is_exact_on_grid
-    if network == "document":
-        settings = {"size": 256, "standardize": False, **settings}
+    settings = {**DEFAULTS.get(network, {}), **settings}
     settings.setdefault("size", 64 if on_grid else 48)
     if network == "orbit" and not on_grid:
         settings["options"] = {"blur": 0.6, **settings.get("options", {})}

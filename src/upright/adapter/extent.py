@@ -104,5 +104,6 @@ def _swaps(g: Element) -> list[bool]:
     group = g.group
     if not isinstance(group, PlanarGroup):
         return [False] * len(g)
-    odd: list[bool] = (group.quarter_turns(g) % 4 % 2 == 1).logical_and(group.quarter_turns(g) >= 0).tolist()
+    turns = group.quarter_turns(g)  # -1 where the angle is none
+    odd: list[bool] = ((turns == 1) | (turns == 3)).tolist()
     return odd
