@@ -13,6 +13,8 @@ from .evaluation import evaluate as evaluate
 from .factory import CanonicalizerConfig as CanonicalizerConfig
 from .factory import adapt as adapt
 from .factory import canonicalizer as canonicalizer
+from .groups import O2 as O2
+from .groups import SO2 as SO2
 from .groups import Cyclic as Cyclic
 from .groups import Dihedral as Dihedral
 from .groups import Element as Element

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .canonicalizers.pose import Pose
 from .groups.base import Element
+from .groups.parse import parse_finite_group
 from .priors import IdentityPrior, Prior
 
 
@@ -30,7 +31,7 @@ def prior_loss(pose: Pose, prior: Prior | None = None, *, marginal: bool = False
     log_q = _posterior(pose)
     if marginal:
         log_q = torch.logsumexp(log_q, 0, keepdim=True) - torch.log(torch.tensor(float(log_q.shape[0])))
-    log_p = prior.log_probs(pose.group).to(log_q)
+    log_p = prior.log_probs(parse_finite_group(pose.group)).to(log_q)
     p = log_p.exp()
     terms = torch.where(p > 0, p * (log_p - log_q), torch.zeros(()).to(log_q))
     return terms.sum(-1).mean()

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from .._checks import check_choice, check_fraction, check_positive
 from ..canonicalizers.base import Canonicalizer
 from ..canonicalizers.pose import Pose
-from ..groups.base import Element, FiniteGroup
+from ..groups.base import Element, Group
+from ..groups.parse import parse_finite_group
 from ..groups.planar import PlanarGroup
 from ..kinds import Logits
 from .arrays import as_arrays, as_tensors, holds_arrays
@@ -110,7 +111,7 @@ class Adapted(nn.Module):
         self.canvas, self.inputs, self.outputs, self.signature = canvas, inputs, outputs, signature
 
     @property
-    def group(self) -> FiniteGroup:
+    def group(self) -> Group:
         """The group of transformations under which the model is now equivariant."""
         return self.canonicalizer.group
 
@@ -179,7 +180,7 @@ class Adapted(nn.Module):
         if self.mode == "average":
             ranked, probs = self._whole_group(call.batch, pose)
         else:
-            ranked, probs = pose.top_k(self.top_k or self.group.order)
+            ranked, probs = pose.top_k(self.top_k)
         return self._several(call, pose, ranked, probs)
 
     def pose(self, *args: Any, **kwargs: Any) -> Pose:
@@ -256,8 +257,9 @@ class Adapted(nn.Module):
         )
 
     def _whole_group(self, batch: int, pose: Pose) -> tuple[Element, Tensor]:
-        order = self.group.order
-        elements = self.group.elements(pose.element.device).expand(batch, order)
+        group = parse_finite_group(self.group)
+        order = group.order
+        elements = group.elements(pose.element.device).expand(batch, order)
         return elements, torch.full((batch, order), 1.0 / order, device=pose.element.device)
 
     def _several(self, call: Call, pose: Pose, ranked: Element, probs: Tensor) -> Run:

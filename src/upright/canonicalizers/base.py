@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..groups.base import FiniteGroup
+from ..groups.base import Group
 from ..groups.parse import parse_group
 from .pose import Pose
 
@@ -25,12 +25,9 @@ class Canonicalizer(nn.Module, ABC):
     is_exact_on_grid: bool = False
     """Whether ``c(act(g, x)) == g @ c(x)`` holds to rounding for quarter turns and flips."""
 
-    def __init__(self, group: FiniteGroup | str) -> None:
+    def __init__(self, group: Group | str) -> None:
         super().__init__()
-        parsed = parse_group(group)
-        if not isinstance(parsed, FiniteGroup):
-            raise TypeError(f"group must be finite, got {parsed}")
-        self.group: FiniteGroup = parsed
+        self.group: Group = parse_group(group)
 
     @abstractmethod
     def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:

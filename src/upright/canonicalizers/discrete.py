@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_positive, check_tensor
 from ..groups.base import Element, FiniteGroup
+from ..groups.parse import parse_finite_group
 from ..nets.thumbnail import standardized, thumbnail
 from ..priors import Prior
 from .base import Canonicalizer
@@ -45,6 +46,7 @@ class DiscreteCanonicalizer(Canonicalizer):
         torch.Size([2])
     """
 
+    group: FiniteGroup
     temperature: Tensor
 
     def __init__(
@@ -58,7 +60,7 @@ class DiscreteCanonicalizer(Canonicalizer):
         estimator: str = "straight_through",
         deployment_prior: Prior | None = None,
     ) -> None:
-        super().__init__(group)
+        super().__init__(parse_finite_group(group))
         check_choice("estimator", estimator, ESTIMATORS)
         if size is not None:
             check_positive("size", size)

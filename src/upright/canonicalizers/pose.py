@@ -3,39 +3,50 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._values import value
-from ..groups.base import Element, FiniteGroup
+from ..groups.base import Element, FiniteGroup, Group
 
 
 @value
 class Pose:
     """The pose of each input of a batch. The canonical form of ``x`` is ``act(~pose.element, x)``.
 
+    A posterior is a weighted list of elements: of a finite group, all of them in the order of their numbers;
+    otherwise the ``candidates``, the chosen one first.
+
     Attributes:
         element: The chosen elements, shape ``(B,)``.
-        log_probs: Log-probabilities over a finite group, shape ``(B, |G|)``, float32; None if unknown.
-        weights: One weight per group element through which gradients flow, shape ``(B, |G|)``; only while
+        log_probs: Log-probabilities of the listed elements, shape ``(B, K)``, float32; None if unknown.
+        weights: One weight per listed element through which gradients flow, shape ``(B, K)``; only while
             training (see `ESTIMATORS`).
         features: One vector per group element, shape ``(B, |G|, D)``, where the network gives them.
+        candidates: The listed elements, shape ``(B, K)``, number 0 being ``element``; None: the whole finite
+            group.
+        grid: Elements at which a continuous posterior is known, shape ``(N,)``; None: it is not.
+        log_density: Log-probabilities of the cells around ``grid``, shape ``(B, N)``, for the losses.
+        calls: How often a predictor ran to find the pose, shape ``(B,)``, int64; None: it was not needed.
     """
 
     element: Element
     log_probs: Tensor | None = None
     weights: Tensor | None = None
     features: Tensor | None = None
+    candidates: Element | None = None
+    grid: Element | None = None
+    log_density: Tensor | None = None
+    calls: Tensor | None = None
 
     @property
-    def group(self) -> FiniteGroup:
+    def group(self) -> Group:
         """The group of the poses."""
-        group = self.element.group
-        assert isinstance(group, FiniteGroup)
-        return group
+        return self.element.group
 
     @property
     def probs(self) -> Tensor:
-        """Probabilities over the group, shape ``(B, |G|)``; all on the chosen element if unknown."""
+        """Probabilities of the listed elements, shape ``(B, K)``; all on the chosen element if unknown."""
         return self._known_log_probs().exp()
 
     @property
@@ -52,24 +63,47 @@ class Pose:
     @property
     def is_tied(self) -> Tensor:
         """Say where the two likeliest elements tie, so that the choice means nothing; ``(B,)``."""
-        if self.log_probs is None or self.group.order == 1:
+        if self.log_probs is None or self.log_probs.shape[-1] == 1:
             return torch.zeros(self.element.shape, dtype=torch.bool, device=self.element.device)
         best = self.log_probs.topk(2, dim=-1).values
         return (best[..., 0] - best[..., 1]) <= 1e-6
 
     def log_prob(self) -> Tensor:
         """Return the log-probability of the chosen element, shape ``(B,)``; carries gradients."""
-        return self._known_log_probs().gather(-1, self.element.value.unsqueeze(-1)).squeeze(-1)
+        return self._known_log_probs().gather(-1, self._chosen().unsqueeze(-1)).squeeze(-1)
 
-    def top_k(self, k: int) -> tuple[Element, Tensor]:
-        """Return the ``k`` likeliest elements, ``(B, k)``, and their probabilities; the chosen one first."""
+    def top_k(self, k: int | None = None) -> tuple[Element, Tensor]:
+        """Return the ``k`` likeliest of the listed elements, and their probabilities; the chosen one first.
+
+        Args:
+            k: How many; None, or more than there are: all.
+
+        Returns:
+            Elements and probabilities, both of shape ``(B, k)``.
+        """
         ranked = self._known_log_probs().detach().clone()
-        ranked.scatter_(-1, self.element.value.unsqueeze(-1), float("inf"))
-        index = ranked.topk(min(k, self.group.order), dim=-1).indices
-        return Element(self.group, index), self.probs.detach().gather(-1, index)
+        count = ranked.shape[-1] if k is None else min(k, ranked.shape[-1])
+        ranked.scatter_(-1, self._chosen().unsqueeze(-1), float("inf"))
+        index = ranked.topk(count, dim=-1).indices
+        return self._listed(index), self.probs.detach().gather(-1, index)
+
+    def _chosen(self) -> Tensor:
+        """Return the places of the chosen elements among the listed ones, shape ``(B,)``."""
+        if isinstance(self.group, FiniteGroup) and self.candidates is None:
+            return self.element.value
+        return torch.zeros(self.element.shape, dtype=torch.long, device=self.element.device)
+
+    def _listed(self, index: Tensor) -> Element:
+        """Return the listed elements at the given places, shape ``(B, k)``."""
+        if isinstance(self.group, FiniteGroup) and self.candidates is None:
+            return Element(self.group, index)
+        listed = self.element.reshape(-1, 1) if self.candidates is None else self.candidates
+        rows = torch.arange(len(index), device=index.device).unsqueeze(-1)
+        return listed[rows, index]
 
     def _known_log_probs(self) -> Tensor:
         if self.log_probs is not None:
             return self.log_probs
-        chosen = torch.nn.functional.one_hot(self.element.value, self.group.order)
-        return chosen.float().log()
+        if isinstance(self.group, FiniteGroup) and self.candidates is None:
+            return F.one_hot(self.element.value, self.group.order).float().log()
+        return torch.zeros(*self.element.shape, 1, device=self.element.device)

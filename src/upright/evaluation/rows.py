@@ -101,7 +101,7 @@ class KnownPose(Canonicalizer):
     """
 
     def __init__(self, g: Element) -> None:
-        super().__init__(g.group)  # type: ignore[arg-type]
+        super().__init__(g.group)
         self.element = g
 
     def forward(self, x: Any) -> Pose:

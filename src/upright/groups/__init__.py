@@ -3,8 +3,12 @@
 from .base import Element as Element
 from .base import FiniteGroup as FiniteGroup
 from .base import Group as Group
+from .lie import LieGroup as LieGroup
+from .parse import parse_finite_group as parse_finite_group
 from .parse import parse_group as parse_group
 from .planar import Cyclic as Cyclic
 from .planar import Dihedral as Dihedral
 from .planar import FinitePlanarGroup as FinitePlanarGroup
 from .planar import PlanarGroup as PlanarGroup
+from .rotations import O2 as O2
+from .rotations import SO2 as SO2

@@ -50,6 +50,11 @@ class Group(ABC):
     def distance(self, g: Element, h: Element) -> Tensor:
         """Return the distance between ``g`` and ``h``, shape broadcast, float64; invariant on both sides."""
 
+    def equal_values(self, a: Tensor, b: Tensor) -> Tensor:
+        """Say which elements, as they are written down, are the same, shape broadcast, bool."""
+        equal = a == b
+        return equal.flatten(-self.value_ndim).all(-1) if self.value_ndim else equal
+
 
 class FiniteGroup(Group):
     """A group whose elements are numbered ``0 … order - 1``, the identity being 0."""
@@ -142,8 +147,7 @@ class Element:
 
     def equals(self, other: Element) -> Tensor:
         """Compare element by element, shape broadcast, bool."""
-        equal = self.value == self._same_group(other).value
-        return equal.flatten(-self.group.value_ndim).all(-1) if self.group.value_ndim else equal
+        return self.group.equal_values(self.value, self._same_group(other).value)
 
     def reshape(self, *shape: int) -> Element:
         """Return the same elements with another batch shape."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from .base import Group
+from .base import FiniteGroup, Group
 from .planar import Cyclic, Dihedral, FinitePlanarGroup
+from .rotations import O2, SO2
 
 _FAMILIES: dict[str, Callable[[int], Group]] = {"C": Cyclic, "D": Dihedral}
+_NAMED: dict[str, Group] = {"SO2": SO2(), "O2": O2()}
 
 
 def parse_group(group: Group | str) -> Group:
     """Return the group that a name stands for; a group is returned as it is.
 
     Args:
-        group: ``"C<n>"`` (rotations) or ``"D<n>"`` (rotations and reflections), ``n`` from 1, or a `Group`.
+        group: ``"C<n>"`` (rotations) or ``"D<n>"`` (rotations and reflections), ``n`` from 1; ``"SO2"`` or
+            ``"O2"``, the same by any angle; or a `Group`.
 
     Raises:
         ValueError: If the name is not of that form.
@@ -26,14 +29,29 @@ def parse_group(group: Group | str) -> Group:
     """
     if isinstance(group, Group):
         return group
+    if isinstance(group, str) and group.strip().upper() in _NAMED:
+        return _NAMED[group.strip().upper()]
     match = re.fullmatch(r"([A-Za-z])([1-9][0-9]*)", group.strip()) if isinstance(group, str) else None
     family = _FAMILIES.get(match[1].upper()) if match else None
     if match is None or family is None:
         raise ValueError(
             f"unknown group {group!r}; expected 'C<n>' (n rotations) or 'D<n>' (rotations and reflections), "
-            "such as 'C4', 'C8' or 'D4'"
+            f"such as 'C4', 'C8' or 'D4', or one of {', '.join(map(repr, _NAMED))}"
         )
     return family(int(match[2]))
+
+
+def parse_finite_group(group: Group | str) -> FiniteGroup:
+    """Return a finite group, given as such or by its name.
+
+    Raises:
+        TypeError: If the group is continuous.
+        ValueError: If the name is unknown.
+    """
+    parsed = parse_group(group)
+    if not isinstance(parsed, FiniteGroup):
+        raise TypeError(f"group must be finite here, got {parsed}; take a finite subgroup, such as 'C8'")
+    return parsed
 
 
 def parse_planar_group(group: Group | str) -> FinitePlanarGroup:

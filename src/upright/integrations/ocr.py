@@ -16,7 +16,7 @@ import numpy as np
 
 from ..canonicalizers import Canonicalizer
 from ..factory import choose_canonicalizer
-from ..groups.base import Element, FiniteGroup, Group
+from ..groups.base import Element, Group
 from ..groups.parse import parse_group
 from ..groups.planar import Cyclic
 from ..pictures import straighten, turn
@@ -60,7 +60,7 @@ class AdaptedOCR:
         self._settings = _settings(engine) if is_rapid(engine) else {}
 
     @property
-    def group(self) -> FiniteGroup:
+    def group(self) -> Group:
         """The group of transformations under which the engine is now equivariant."""
         return self.canonicalizer.group
 

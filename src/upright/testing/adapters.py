@@ -18,6 +18,7 @@ from ..adapter.signature import InputSpec
 from ..adapter.spec import OutputSpec, Size
 from ..canonicalizers import Canonicalizer, IdentityCanonicalizer
 from ..groups.base import Element, FiniteGroup
+from ..groups.parse import parse_finite_group
 from ..kinds import Image, Kind
 from .actions import MakeKind
 from .models import _draw, _elements, redraw_weights
@@ -85,7 +86,7 @@ def assert_adapted(
     """
     generator = generator or torch.Generator().manual_seed(0)
     settings = {**settings, "outputs": outputs, **({} if inputs is None else {"inputs": inputs})}
-    found = _Found(canonicalizer.group, tolerance)
+    found = _Found(parse_finite_group(canonicalizer.group), tolerance)
     for _ in range(trials):
         phi, used = _prepared(model, canonicalizer, redraw, generator)
         call = _drawn(phi, make_x, inputs, used, batch, generator)

@@ -13,7 +13,7 @@ from ..actions import act
 from ..adapter.spec import KindSpec, wrap
 from ..canonicalizers import Canonicalizer, Pose
 from ..groups.base import Element, FiniteGroup, Group
-from ..groups.parse import parse_group
+from ..groups.parse import parse_finite_group, parse_group
 from ..kinds import Image, Kind
 from ..losses import moved_log_probs
 from .actions import MakeKind
@@ -170,7 +170,7 @@ def assert_canonical(
             require(f"{parsed}: log-probabilities move with the input", gap, tolerance, on=g)
     law = f"{parsed}: c(act(g, x)) is g @ c(x) on {share:.1%} of inputs without ties"
     require_true(law, follows >= share * counted and counted > 0, f"it is on {follows} of {counted}")
-    alike = len(chosen) < 2 and c.group.order > 1
+    alike = len(chosen) < 2 and parse_finite_group(c.group).order > 1
     require_true(
         f"{parsed}: poses differ between inputs, or the check says nothing", not alike, f"all are {chosen}"
     )
@@ -188,7 +188,7 @@ def _poses(c: Canonicalizer, x: Tensor, moved: Tensor) -> tuple[Pose, Pose]:
     require("x is not changed in place", errors(x, before), 0)
     changed = [name for name, value in _state(c).items() if not _same(kept.get(name), value)]
     require_true("a canonicalizer keeps no state between calls", not changed, f"{changed} changed")
-    order = c.group.order
+    order = parse_finite_group(c.group).order
     value = pose.element.value
     require_true(
         "poses are elements of the group", bool(((value >= 0) & (value < order)).all()), str(value.tolist())
