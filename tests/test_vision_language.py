@@ -6,8 +6,6 @@ and the processors resize, cut or tile them, so that what is not set upright bef
 
 import base64
 import copy
-import io
-import json
 import pickle
 import re
 from pathlib import Path
@@ -18,14 +16,11 @@ import torch
 from PIL import Image as Pillow
 
 import upright
-from upright import DiscreteCanonicalizer
+from picture_toys import GROUPS, canonicalizer, encoded, picture, turned
 from upright.integrations.answers import PicturePose
-from upright.integrations.chat import adapt_chat, straighten_request
 from upright.integrations.vision_language import adapt_processor, restore_locations
-from upright.nets import OrbitScorer
 from upright.testing import redraw_weights
 
-GROUPS = ["C4", "D4"]
 TILES = [f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)]
 WORDS = ["<unk>", "<s>", "</s>", "<pad>", "user", "assistant", ":", "what", "is", "this", "?", "<image>"]
 SPECIAL = ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *TILES]
@@ -41,15 +36,6 @@ TEXT = {
     "max_position_embeddings": 512,
     "pad_token_id": 3,
 }
-
-
-def picture(height=30, width=44, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def canonicalizer(group):
-    judge = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 1))
-    return redraw_weights(DiscreteCanonicalizer(OrbitScorer(judge, group), group, size=16)).eval()
 
 
 def tokenizer():
@@ -107,10 +93,6 @@ def parts(request):
 PROMPT = "what is <image> this ?"
 
 
-def turned(group, x=None):
-    return [upright.turn(g, picture() if x is None else x) for g in upright.parse_group(group).elements()]
-
-
 @pytest.mark.parametrize("group", GROUPS)
 def test_tokens_and_logits_are_the_same_however_a_picture_is_turned(parts, group):
     processor, model = parts
@@ -162,11 +144,9 @@ def test_pictures_of_every_form(parts, form, tmp_path):
     robust = adapt_processor(processor, "D4", canonicalizer=canonicalizer("D4"))
 
     def make(x):
-        stream = io.BytesIO()
-        Pillow.fromarray(x).save(stream, "PNG")
-        text = base64.b64encode(stream.getvalue()).decode()
+        text = encoded(x)
         file = tmp_path / "p.png"
-        file.write_bytes(stream.getvalue())
+        file.write_bytes(base64.b64decode(text))
         tensor = torch.from_numpy(x.copy())
         return {
             "pil": Pillow.fromarray(x), "last": x, "first": np.ascontiguousarray(x.transpose(2, 0, 1)),
@@ -309,139 +289,6 @@ def test_location_tokens_of_an_answer_come_back(group):
         boxes = pose.restore("boxes", [[200, 100, 400, 300], [0, 0, 256, 512]], scale=1024)
         tokens = ["".join(f"<loc{min(v, 1023):04d}>" for v in (b[1], b[0], b[3], b[2])) for b in boxes]
         assert found == f"{tokens[0]} cat ; {tokens[1]} dog <loc0001>"
-
-
-# Chat requests.
-
-
-def encoded(x, kind="PNG"):
-    stream = io.BytesIO()
-    Pillow.fromarray(x).save(stream, kind)
-    return base64.b64encode(stream.getvalue()).decode()
-
-
-def request(x):
-    data = encoded(x)
-    url = f"data:image/png;base64,{data}"
-    source = {"type": "base64", "media_type": "image/png", "data": data}
-    return {
-        "model": "any",
-        "messages": [
-            {"role": "system", "content": "Answer briefly."},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": "Where?"},
-                    {"type": "image_url", "image_url": {"url": url, "detail": "high"}},
-                    {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
-                    {"type": "input_image", "image_url": url},
-                    {"type": "input_image", "file_id": "file-1"},
-                    {"type": "tool_result", "content": [{"type": "image", "source": source}]},
-                ],
-            },
-        ],
-    }
-
-
-def sent(made):
-    content = made["messages"][1]["content"]
-    texts = [
-        content[1]["image_url"]["url"],
-        content[3]["image_url"],
-        content[5]["content"][0]["source"]["data"],
-    ]
-    return [np.array(Pillow.open(io.BytesIO(base64.b64decode(t.rpartition(",")[2])))) for t in texts]
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_requests_are_sent_with_upright_pictures(group):
-    c = canonicalizer(group)
-    first = None
-    for x in turned(group):
-        given = request(x)
-        kept = json.dumps(given)
-        made, poses = straighten_request(given, group, canonicalizer=c)
-        assert json.dumps(given) == kept
-        pictures = sent(made)
-        first = pictures[0] if first is None else first
-        assert all(np.array_equal(p, first) for p in pictures)
-        assert [p is None for p in poses] == [False, True, False, True, False]
-        assert np.array_equal(upright.turn(poses[0].element, pictures[0]), x)
-        assert poses[0].size == first.shape[:2]
-        content = made["messages"][1]["content"]
-        assert content[1]["image_url"]["detail"] == "high"
-        assert content[2] == given["messages"][1]["content"][2]
-        assert content[5]["content"][0]["source"]["media_type"] == "image/png"
-        if bool(poses[0].element.is_identity()):
-            assert json.dumps(made) == kept
-
-
-def test_clients_are_called_with_upright_pictures_and_answers_come_back():
-    seen = []
-
-    def create(*, model, messages):
-        """Answer."""
-        seen.append({"model": model, "messages": messages})
-        y, x = np.unravel_index(sent(seen[-1])[0].sum(-1).argmax(), sent(seen[-1])[0].shape[:2])
-        return json.dumps({"point_2d": [x + 0.5, y + 0.5]})
-
-    ask = adapt_chat(create, "D4", canonicalizer=canonicalizer("D4"))
-    assert ask.__doc__ == "Answer."
-    for x in turned("D4"):
-        answer, poses = ask.run(**request(x))
-        found = poses[0].restore({"point_2d": "points"}, json.loads(answer))["point_2d"]
-        assert tuple(int(v) for v in found) == np.unravel_index(x.sum(-1).argmax(), x.shape[:2])[::-1]
-        assert ask(**request(x)) == answer
-
-
-def test_addresses_are_fetched_only_by_the_users_function():
-    fetched = []
-
-    def fetch(address):
-        fetched.append(address)
-        return base64.b64decode(encoded(picture()))
-
-    quarter = upright.turn(upright.Cyclic(4).elements()[1], picture())
-    c = canonicalizer("C4")
-    made, poses = straighten_request(request(quarter), canonicalizer=c, fetch=fetch)
-    assert fetched == ["https://example.org/a.png"]
-    url = made["messages"][1]["content"][2]["image_url"]["url"]
-    assert np.array_equal(
-        np.array(Pillow.open(io.BytesIO(base64.b64decode(url.rpartition(",")[2])))), sent(made)[0]
-    )
-    assert poses[1] is not None
-    with pytest.raises(TypeError, match="fetch must return bytes, got str"):
-        straighten_request(request(quarter), canonicalizer=c, fetch=str)
-    source = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
-    made, _ = straighten_request([source], canonicalizer=c, fetch=fetch)
-    assert made[0]["source"]["type"] == "base64"
-    assert straighten_request([source], canonicalizer=c) == ([source], [None])
-
-
-def test_jpeg_and_animations_in_requests():
-    class Quarter(upright.Canonicalizer):
-        def forward(self, x):
-            return upright.Pose(self.group.element([1] * len(x)))
-
-    def part(data, kind):
-        return {"type": "image", "source": {"type": "base64", "media_type": f"image/{kind}", "data": data}}
-
-    jpeg = part(encoded(picture(), "JPEG"), "jpeg")
-    kinds = []
-    for quality in (95, None):
-        made, _ = straighten_request([jpeg], canonicalizer=Quarter("C4"), quality=quality)
-        kinds.append(made[0]["source"]["media_type"])
-        opened = Pillow.open(io.BytesIO(base64.b64decode(made[0]["source"]["data"])))
-        assert f"image/{opened.format.lower()}" == kinds[-1]
-        assert opened.size == (30, 44)
-    assert kinds == ["image/jpeg", "image/png"]
-    stream = io.BytesIO()
-    frames = [Pillow.fromarray(picture(seed=i)) for i in range(2)]
-    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
-    gif = part(base64.b64encode(stream.getvalue()).decode(), "gif")
-    assert straighten_request([gif], canonicalizer=Quarter("C4")) == ([gif], [None])
-    with pytest.raises(ValueError, match="picture 0 of the request must hold a picture file"):
-        straighten_request([part("aGVsbG8=", "png")], canonicalizer=Quarter("C4"))
 
 
 def test_the_page_runs():
