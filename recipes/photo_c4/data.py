@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from upright.data.encode import through_file
 from upright.integrations.efficientnet import PREPROCESS
 
 DATA = Path(os.environ.get("UPRIGHT_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -157,14 +158,12 @@ def variant(
 def reencoded(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Save and read as JPEG (75%) or WebP, quality 50 to 95, in a random quarter-turn pose."""
     turn = int(rng.integers(4))
-    turned = Image.fromarray(np.ascontiguousarray(np.rot90(np.asarray(picture), turn)))
-    file, quality = io.BytesIO(), int(rng.integers(50, 96))
+    turned, quality = np.rot90(np.asarray(picture), turn), int(rng.integers(50, 96))
     if rng.random() < 0.75:
-        turned.save(file, "JPEG", quality=quality, subsampling=int(rng.integers(3)))
+        back = through_file(turned, "JPEG", quality=quality, subsampling=int(rng.integers(3)))
     else:
-        turned.save(file, "WEBP", quality=quality, method=0)
-    back = np.rot90(np.asarray(Image.open(file).convert("RGB")), -turn)
-    return Image.fromarray(np.ascontiguousarray(back))
+        back = through_file(turned, "WEBP", quality=quality, method=0)
+    return Image.fromarray(np.rot90(back, -turn))
 
 
 def read(name: str, split: str, limit: int | None = None) -> list[Image.Image]:

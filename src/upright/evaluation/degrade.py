@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image as Picture
 from torch import Tensor
+
+from ..data.encode import through_file
 
 JPEG_QUALITY = 80
 RESAMPLING = 0.93
@@ -32,13 +30,11 @@ def reencoded(x: Tensor, quality: int = JPEG_QUALITY) -> Tensor:
     if not x.is_floating_point() and x.dtype == torch.uint8:
         low, span = torch.zeros((), dtype=torch.float64), torch.tensor(255.0, dtype=torch.float64)
     coded = ((values - low) / span * 255).round().to(torch.uint8)
-    together = x.shape[1] == 3
+    pictures = (coded if x.shape[1] == 3 else coded.flatten(0, 1).unsqueeze(1)).permute(0, 2, 3, 1)
     back = torch.stack([
-        _through_jpeg(picture, quality) if together
-        else torch.cat([_through_jpeg(channel[None], quality) for channel in picture])
-        for picture in coded
+        torch.from_numpy(through_file(p.numpy(), "JPEG", quality=quality)) for p in pictures
     ])  # fmt: skip
-    return _like(x, back.double() / 255 * span + low)
+    return _like(x, back.permute(0, 3, 1, 2).reshape(x.shape).double() / 255 * span + low)
 
 
 def resampled(x: Tensor, factor: float = RESAMPLING) -> Tensor:
@@ -53,16 +49,6 @@ def resampled(x: Tensor, factor: float = RESAMPLING) -> Tensor:
     values = x if x.dtype in (torch.float32, torch.float64) else x.float()
     shrunk = F.interpolate(values, small, mode="bilinear", align_corners=False, antialias=True)
     return _like(x, F.interpolate(shrunk, (height, width), mode="bilinear", align_corners=False))
-
-
-def _through_jpeg(picture: Tensor, quality: int) -> Tensor:
-    """Encode and decode one picture, shape ``(1 or 3, H, W)``, uint8."""
-    colour = picture.shape[0] == 3
-    pixels = picture.permute(1, 2, 0).numpy() if colour else picture[0].numpy()
-    file = io.BytesIO()
-    Picture.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=quality)
-    decoded = torch.from_numpy(np.asarray(Picture.open(file)).copy())
-    return decoded.permute(2, 0, 1) if colour else decoded[None]
 
 
 def _like(x: Tensor, values: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
+
+from ..data.encode import through_file
 
 _BLOCK = 16  # side of the largest block that the encoders treat as one
 
@@ -52,18 +52,11 @@ def _through_codec(x: Tensor, kind: float, quality: float) -> Tensor:
 
 def _round_trip(rows: Any, kind: float, quality: float) -> Any:
     """Encode in strips that the formats' limits allow: 65,535 rows for JPEG, 16,383 for WebP."""
-    webp = kind < 0.2
-    limit = 16_383 if webp else 65_535
-    step = max(_BLOCK, limit // _BLOCK * _BLOCK)
-    parts = []
-    for start in range(0, len(rows), step):
-        part, file = rows[start : start + step], io.BytesIO()
-        picture = Image.fromarray(part[:, :, 0] if part.shape[2] == 1 else part)
-        if webp:
-            picture.save(file, "WEBP", quality=int(20 + 75 * quality), method=0)
-        else:
-            subsampling = int((kind - 0.2) / 0.8 * 2.999)
-            picture.save(file, "JPEG", quality=int(25 + 70 * quality), subsampling=subsampling)
-        with Image.open(file) as decoded:
-            parts.append(np.array(decoded.convert(picture.mode)))
-    return np.concatenate(parts).reshape(len(rows), rows.shape[1], rows.shape[2])
+    if kind < 0.2:
+        codec, limit, options = "WEBP", 16_383, {"quality": int(20 + 75 * quality), "method": 0}
+    else:
+        options = {"quality": int(25 + 70 * quality), "subsampling": int((kind - 0.2) / 0.8 * 2.999)}
+        codec, limit = "JPEG", 65_535
+    step = limit // _BLOCK * _BLOCK
+    parts = [through_file(rows[i : i + step], codec, **options) for i in range(0, len(rows), step)]
+    return np.concatenate(parts)
