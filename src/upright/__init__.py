@@ -15,10 +15,14 @@ from .factory import adapt as adapt
 from .factory import canonicalizer as canonicalizer
 from .groups import O2 as O2
 from .groups import SO2 as SO2
+from .groups import Affine as Affine
 from .groups import Cyclic as Cyclic
 from .groups import Dihedral as Dihedral
 from .groups import Element as Element
 from .groups import Group as Group
+from .groups import Homography as Homography
+from .groups import Scale as Scale
+from .groups import Translation as Translation
 from .groups import parse_group as parse_group
 from .hub import load as load
 from .hub import load_canonicalizer as load_canonicalizer

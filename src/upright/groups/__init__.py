@@ -10,5 +10,11 @@ from .planar import Cyclic as Cyclic
 from .planar import Dihedral as Dihedral
 from .planar import FinitePlanarGroup as FinitePlanarGroup
 from .planar import PlanarGroup as PlanarGroup
+from .projective import Affine as Affine
+from .projective import Homography as Homography
+from .projective import PlaneMap as PlaneMap
+from .projective import Scale as Scale
+from .projective import Translation as Translation
+from .projective import plane_homography as plane_homography
 from .rotations import O2 as O2
 from .rotations import SO2 as SO2

@@ -25,6 +25,13 @@ class Group(ABC):
     """Side of the matrices that `matrix` returns."""
     value_ndim: ClassVar[int] = 0
     """How many trailing dimensions of `Element.value` belong to one element."""
+    is_bi_invariant: ClassVar[bool] = True
+    """Whether `distance` is invariant on both sides; where it cannot be, it is on the left only."""
+
+    @property
+    def is_exact_on_grid(self) -> bool:
+        """Whether no element resamples: every one maps the square pixel grid to itself. False unless said."""
+        return False
 
     @abstractmethod
     def identity(self, *shape: int, device: Any = None) -> Element:
@@ -32,7 +39,7 @@ class Group(ABC):
 
     @abstractmethod
     def sample(self, *shape: int, generator: torch.Generator | None = None, device: Any = None) -> Element:
-        """Draw elements uniformly (Haar measure), with batch shape ``shape``."""
+        """Draw elements with batch shape ``shape``: uniformly (Haar measure), or from a window it states."""
 
     @abstractmethod
     def compose(self, g: Element, h: Element) -> Element:
@@ -48,7 +55,7 @@ class Group(ABC):
 
     @abstractmethod
     def distance(self, g: Element, h: Element) -> Tensor:
-        """Return the distance between ``g`` and ``h``, shape broadcast, float64; invariant on both sides."""
+        """Return the distance between ``g`` and ``h``, shape broadcast, float64; see `is_bi_invariant`."""
 
     def equal_values(self, a: Tensor, b: Tensor) -> Tensor:
         """Say which elements, as they are written down, are the same, shape broadcast, bool."""

@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 from .base import FiniteGroup, Group
 from .planar import Cyclic, Dihedral, FinitePlanarGroup
+from .projective import Affine, Homography, Scale, Translation
 from .rotations import O2, SO2
 
 _FAMILIES: dict[str, Callable[[int], Group]] = {"C": Cyclic, "D": Dihedral}
-_NAMED: dict[str, Group] = {"SO2": SO2(), "O2": O2()}
+_NAMED: dict[str, Group] = {
+    str(group).upper(): group for group in (SO2(), O2(), Scale(), Translation(), Affine(), Homography())
+}
 
 
 def parse_group(group: Group | str) -> Group:
@@ -18,7 +21,8 @@ def parse_group(group: Group | str) -> Group:
 
     Args:
         group: ``"C<n>"`` (rotations) or ``"D<n>"`` (rotations and reflections), ``n`` from 1; ``"SO2"`` or
-            ``"O2"``, the same by any angle; or a `Group`.
+            ``"O2"``, the same by any angle; ``"scale"``, ``"translation"``, ``"affine"`` or
+            ``"homography"``; or a `Group`.
 
     Raises:
         ValueError: If the name is not of that form.
@@ -31,12 +35,13 @@ def parse_group(group: Group | str) -> Group:
         return group
     if isinstance(group, str) and group.strip().upper() in _NAMED:
         return _NAMED[group.strip().upper()]
+    names = ", ".join(repr(str(named)) for named in _NAMED.values())
     match = re.fullmatch(r"([A-Za-z])([1-9][0-9]*)", group.strip()) if isinstance(group, str) else None
     family = _FAMILIES.get(match[1].upper()) if match else None
     if match is None or family is None:
         raise ValueError(
             f"unknown group {group!r}; expected 'C<n>' (n rotations) or 'D<n>' (rotations and reflections), "
-            f"such as 'C4', 'C8' or 'D4', or one of {', '.join(map(repr, _NAMED))}"
+            f"such as 'C4', 'C8' or 'D4', or one of {names}"
         )
     return family(int(match[2]))
 
