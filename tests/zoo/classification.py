@@ -32,6 +32,13 @@ HGNET = {
     "stage_numb_of_layers": [1, 1, 1, 1],
     "stage_num_blocks": [1, 1, 1, 1],
 }
+MOBILE = {
+    "sizes": ((64, 64),),
+    "hidden_sizes": [8, 8, 8],
+    "neck_hidden_sizes": [8, 8, 8, 8, 8, 8, 16],
+    "num_attention_heads": 2,
+}
+MOBILE_V2 = {"sizes": ((64, 64),), "width_multiplier": 0.125, "base_attn_unit_dims": [64, 64, 64]}
 SQUARE = ((32, 32),)
 MAPS = {"hidden_states": "image"}
 GRIDS = {"reshaped_hidden_states": "image"}
@@ -96,15 +103,8 @@ _ROWS = [
     _row("MetaClip2", sizes=SQUARE, **_CLIP),
     _row("MobileNetV1", MAPS, depth_multiplier=0.25),
     _row("MobileNetV2", MAPS, depth_multiplier=0.25),
-    _row(
-        "MobileViT",
-        MAPS,
-        ((64, 64),),
-        hidden_sizes=[8, 8, 8],
-        neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16],
-        num_attention_heads=2,
-    ),
-    _row("MobileViTV2", MAPS, ((64, 64),), width_multiplier=0.125, base_attn_unit_dims=[64, 64, 64]),
+    _row("MobileViT", MAPS, **MOBILE),
+    _row("MobileViTV2", MAPS, **MOBILE_V2),
     _row("PoolFormer", MAPS, **STAGES),
     _row("Pvt", None, SQUARE, image_size=32, **PYRAMID),
     _row("PvtV2", MAPS, image_size=32, **PYRAMID),

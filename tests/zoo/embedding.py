@@ -7,7 +7,7 @@ import torch
 
 from upright import Invariant, Logits
 
-from .classification import GRIDS, HGNET, MAPS, PYRAMID, SQUARE, STAGES, SWIN, VIT
+from .classification import GRIDS, HGNET, MAPS, MOBILE, MOBILE_V2, PYRAMID, SQUARE, STAGES, SWIN, VIT
 from .rows import Row, make
 
 _LAST = {"last_hidden_state": "image"}
@@ -90,21 +90,8 @@ _ROWS = [
     _model("IJepa", sizes=SQUARE, **VIT),
     _model("MobileNetV1", {**_LAST, **MAPS}, depth_multiplier=0.25),
     _model("MobileNetV2", {**_LAST, **MAPS}, depth_multiplier=0.25),
-    _model(
-        "MobileViT",
-        {**_LAST, **MAPS},
-        ((64, 64),),
-        hidden_sizes=[8, 8, 8],
-        neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16],
-        num_attention_heads=2,
-    ),
-    _model(
-        "MobileViTV2",
-        {**_LAST, **MAPS},
-        ((64, 64),),
-        width_multiplier=0.125,
-        base_attn_unit_dims=[64, 64, 64],
-    ),
+    _model("MobileViT", {**_LAST, **MAPS}, **MOBILE),
+    _model("MobileViTV2", {**_LAST, **MAPS}, **MOBILE_V2),
     _model("PoolFormer", {**_LAST, **MAPS}, **STAGES),
     _model("PvtV2", {**_LAST, **MAPS}, image_size=32, **PYRAMID),
     _model("RegNet", {**_LAST, **MAPS}, groups_width=4, embedding_size=8, **STAGES),

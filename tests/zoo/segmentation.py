@@ -7,7 +7,7 @@ import torch
 
 from upright import Image, Invariant
 
-from .classification import MAPS, PYRAMID, SQUARE, STAGES, SWIN, VIT
+from .classification import MAPS, MOBILE, MOBILE_V2, PYRAMID, SQUARE, STAGES, SWIN, VIT
 from .rows import Row, make, transformers
 
 _SIZES = ((32, 32), (32, 48))
@@ -165,23 +165,8 @@ _ROWS = [
     ),
     _row("Data2VecVision", sizes=SQUARE, out_indices=[0, 1, 2, 3], **_UPER, **_DEEP),
     _row("MobileNetV2", MAPS, depth_multiplier=0.25, output_stride=8),
-    _row(
-        "MobileViT",
-        MAPS,
-        ((64, 64),),
-        hidden_sizes=[8, 8, 8],
-        neck_hidden_sizes=[8, 8, 8, 8, 8, 8, 16],
-        num_attention_heads=2,
-        aspp_out_channels=8,
-    ),
-    _row(
-        "MobileViTV2",
-        MAPS,
-        ((64, 64),),
-        width_multiplier=0.125,
-        base_attn_unit_dims=[64, 64, 64],
-        aspp_out_channels=8,
-    ),
+    _row("MobileViT", MAPS, aspp_out_channels=8, **MOBILE),
+    _row("MobileViTV2", MAPS, aspp_out_channels=8, **MOBILE_V2),
     _row("Segformer", MAPS, **PYRAMID),
     Row("UperNetForSemanticSegmentation", _upernet, outputs={"logits": "mask", **MAPS}, sizes=_SIZES),
     Row(
