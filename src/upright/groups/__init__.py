@@ -18,3 +18,8 @@ from .projective import Translation as Translation
 from .projective import plane_homography as plane_homography
 from .rotations import O2 as O2
 from .rotations import SO2 as SO2
+from .subset import Arc as Arc
+from .subset import Ladder as Ladder
+from .subset import Members as Members
+from .subset import Subset as Subset
+from .subset import Window as Window

@@ -193,7 +193,8 @@ class Translation(_Windowed):
 
     def distance(self, g: Element, h: Element) -> Tensor:
         """Return the Euclidean length of the difference, in half-sides; invariant on both sides."""
-        return (g.value - h.value).square().sum(-1).sqrt()
+        length: Tensor = torch.linalg.vector_norm(g.value - h.value, dim=-1)
+        return length
 
     def generators(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return the shifts right and down, shape ``(2, 3, 3)``."""
@@ -232,12 +233,9 @@ class _Matrices(_Windowed):
         Submultiplicativity makes it a metric; it is invariant on the left: no distance on these groups is on
         both sides. Near the identity it is the Frobenius norm of the logarithm.
         """
-        lengths = []
-        for a, b in ((g, h), (h, g)):
-            between = self.homography(self.inverse(a)) @ self.homography(b)
-            unit = torch.eye(3, dtype=torch.float64, device=between.device)
-            lengths.append(torch.linalg.matrix_norm(between - unit).log1p())
-        return torch.maximum(*lengths)
+        unit = torch.eye(3, dtype=torch.float64, device=g.device)
+        there, back = (self.homography(self.compose(self.inverse(a), b)) - unit for a, b in ((g, h), (h, g)))
+        return torch.maximum(*(torch.linalg.matrix_norm(m).log1p() for m in (there, back)))
 
     def exp(self, coordinates: Tensor) -> Element:
         """Return the exponential of the algebra's elements, shape ``(…, coordinates)``; differentiable."""
