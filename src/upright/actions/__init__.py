@@ -4,7 +4,9 @@
 gradients from a moved value back into the pose.
 """
 
+from . import colour as colour
 from . import planar as planar
+from . import product as product
 from .mixture import act_mixed as act_mixed
 from .registry import act as act
 from .registry import register_action as register_action

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..groups.base import Element, FiniteGroup
+from ..groups.base import Element, FiniteGroup, Group
 from ..groups.planar import PlanarGroup
 from ..kinds import Boxes, Image, Mask, OrientedBoxes, Points, RegularField, VectorField
 from .grid import move_grid
@@ -43,18 +43,8 @@ def move_vector_field(g: Element, x: VectorField) -> VectorField:
 @register_action(PlanarGroup, RegularField)
 def move_regular_field(g: Element, x: RegularField) -> RegularField:
     """Move the grid and permute the channels: channel ``h`` comes from channel ``~g @ h``."""
-    group = g.group
-    if not isinstance(group, FiniteGroup):
-        raise TypeError(f"RegularField needs a finite group, got {group}")
-    if x.data.ndim < 5 or x.data.shape[-3] != group.order:
-        raise ValueError(
-            f"RegularField.data must have shape (…, C, {group.order}, H, W) for {group}, "
-            f"got {tuple(x.data.shape)}"
-        )
-    moved = move_grid(g, x.data, border=x.border, fill=x.fill)
-    source = g.inverse().reshape(-1, 1).compose(group.elements(g.device).reshape(1, -1)).value  # (B, |G|)
-    index = source.view(source.shape[0], *[1] * (moved.ndim - 4), group.order, 1, 1)
-    return x.replace(data=moved.gather(-3, index.expand(moved.shape)))
+    check_regular(g.group, x.data)
+    return x.replace(data=permute_channels(g, move_grid(g, x.data, border=x.border, fill=x.fill)))
 
 
 @register_action(PlanarGroup, Points)
@@ -106,6 +96,26 @@ def move_oriented_boxes(g: Element, x: OrientedBoxes) -> OrientedBoxes:
     turned = torch.remainder(turned + math.pi / 2, math.pi) - math.pi / 2  # a box turned by π is itself
     moved = torch.cat([xy, x.data[..., 2:4], turned.to(angle.dtype).unsqueeze(-1)], -1)
     return x.replace(data=_keep_still(g, moved, x.data), size=size)
+
+
+def check_regular(group: Group, data: Tensor) -> None:
+    """Raise unless a regular field fits a finite group."""
+    if not isinstance(group, FiniteGroup):
+        raise TypeError(f"RegularField needs a finite group, got {group}")
+    if data.ndim < 5 or data.shape[-3] != group.order:
+        raise ValueError(
+            f"RegularField.data must have shape (…, C, {group.order}, H, W) for {group}, "
+            f"got {tuple(data.shape)}"
+        )
+
+
+def permute_channels(g: Element, data: Tensor) -> Tensor:
+    """Put channel ``~g @ h`` of regular fields, shape ``(B, …, C, |G|, H, W)``, at the place of ``h``."""
+    group = g.group
+    assert isinstance(group, FiniteGroup)
+    source = g.inverse().reshape(-1, 1).compose(group.elements(g.device).reshape(1, -1)).value  # (B, |G|)
+    index = source.view(source.shape[0], *[1] * (data.ndim - 4), group.order, 1, 1)
+    return data.gather(-3, index.expand(data.shape))
 
 
 def turn_vectors(g: Element, v: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..groups.base import Element, Group
+from ..groups.product import Product, factors_of
 from ..kinds import Invariant, Kind
 
 Kernel = Callable[[Element, Any], Any]
@@ -44,11 +45,32 @@ def register_action(group: type[Group], kind: type[Kind]) -> Callable[[F], F]:
     return register
 
 
+def leave(g: Element, x: Kind) -> Kind:
+    """Return ``x``: the kernel of groups that leave a kind alone; registered for `Kind`, it serves the rest.
+
+    Example:
+        >>> register_action(MyColours, Kind)(leave)                                  # doctest: +SKIP
+    """
+    return x
+
+
+def leaves(group: Group, kind: type[Kind]) -> bool:
+    """Say whether a group leaves a kind as it is, bit for bit, whatever the element."""
+    if issubclass(kind, Invariant):
+        return True
+    return all(_found(type(factor), kind) is leave for factor in factors_of(group))
+
+
 def registered_kinds(group: Group | type[Group]) -> list[type[Kind]]:
-    """Return the kinds that a group can move, by name."""
+    """Return the kinds on which a group acts, by name: for products, those on which all factors act."""
+    if isinstance(group, Product):
+        every = [set(registered_kinds(factor)) for factor in group.factors]
+        return sorted(set.intersection(*every), key=lambda kind: kind.__name__)
     family = group if isinstance(group, type) else type(group)
     kinds = {kind for owner, kind in _KERNELS if issubclass(family, owner)} | {Invariant}
-    return sorted(kinds, key=lambda kind: kind.__name__)
+    if Kind in kinds:
+        kinds = {kind for _, kind in _KERNELS} | {Invariant}
+    return sorted(kinds - {Kind}, key=lambda kind: kind.__name__)
 
 
 def act(g: Element, x: Any) -> Any:
@@ -120,12 +142,19 @@ def _act_on_kind(g: Element, x: Kind) -> Kind:
     return kernel(g.expand(batch[0]), x)  # type: ignore[no-any-return]
 
 
-def _find(group: type[Group], kind: type[Kind]) -> Kernel:
+def _found(group: type[Group], kind: type[Kind]) -> Kernel | None:
     for family in group.__mro__:
         for ancestor in kind.__mro__:
             kernel = _KERNELS.get((family, ancestor))
             if kernel is not None:
                 return kernel
+    return None
+
+
+def _find(group: type[Group], kind: type[Kind]) -> Kernel:
+    kernel = _found(group, kind)
+    if kernel is not None:
+        return kernel
     kinds = ", ".join(k.__name__ for k in registered_kinds(group))
     raise TypeError(
         f"no action of {group.__name__} on {kind.__name__}; registered kinds: {kinds}. "

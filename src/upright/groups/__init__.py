@@ -3,6 +3,13 @@
 from .base import Element as Element
 from .base import FiniteGroup as FiniteGroup
 from .base import Group as Group
+from .colour import Brightness as Brightness
+from .colour import ColourGroup as ColourGroup
+from .colour import Contrast as Contrast
+from .colour import CyclicHue as CyclicHue
+from .colour import Gamma as Gamma
+from .colour import Hue as Hue
+from .colour import HueGroup as HueGroup
 from .lie import LieGroup as LieGroup
 from .parse import parse_finite_group as parse_finite_group
 from .parse import parse_group as parse_group
@@ -10,6 +17,10 @@ from .planar import Cyclic as Cyclic
 from .planar import Dihedral as Dihedral
 from .planar import FinitePlanarGroup as FinitePlanarGroup
 from .planar import PlanarGroup as PlanarGroup
+from .product import FiniteProduct as FiniteProduct
+from .product import LieProduct as LieProduct
+from .product import Product as Product
+from .product import register_commuting as register_commuting
 from .projective import Affine as Affine
 from .projective import Homography as Homography
 from .projective import PlaneMap as PlaneMap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -143,7 +144,7 @@ def _check_value(group: Group) -> None:
     fields: dict[str, Any] = {}
     if dataclasses.is_dataclass(group):
         fields = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}
-        require_true(f"{group}: an equal copy is equal", type(group)(**fields) == group)
+    require_true(f"{group}: an equal copy is equal", copy.deepcopy(group) == group)
     held = [name for name, entry in {**vars(group), **fields}.items() if isinstance(entry, Tensor)]
     require_true(f"{group}: a group holds no tensors", not held, f"it holds {held}")
     e = group.identity(2, 1)
