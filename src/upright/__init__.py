@@ -5,6 +5,7 @@ from .actions import act as act
 from .actions import register_action as register_action
 from .adapter import Adapted as Adapted
 from .canonicalizers import Canonicalizer as Canonicalizer
+from .canonicalizers import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .canonicalizers import DiscreteCanonicalizer as DiscreteCanonicalizer
 from .canonicalizers import IdentityCanonicalizer as IdentityCanonicalizer
 from .canonicalizers import Pose as Pose
@@ -48,4 +49,5 @@ from .pictures import turn as turn
 from .priors import CategoricalPrior as CategoricalPrior
 from .priors import IdentityPrior as IdentityPrior
 from .priors import UniformPrior as UniformPrior
+from .priors import VonMisesPrior as VonMisesPrior
 from .training import fit as fit

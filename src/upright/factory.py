@@ -11,15 +11,22 @@ from typing import Any
 from torch import nn
 
 from ._checks import check_choice
-from .adapter.adapted import Adapted, Mode
+from .adapter.adapted import Adapted
 from .adapter.canvas import Canvas
+from .adapter.passes import Mode
 from .adapter.spec import KindSpec, OutputSpec
-from .canonicalizers import Canonicalizer, DiscreteCanonicalizer, IdentityCanonicalizer
+from .canonicalizers import (
+    Canonicalizer,
+    ContinuousCanonicalizer,
+    DiscreteCanonicalizer,
+    IdentityCanonicalizer,
+)
+from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
 from .groups.planar import PlanarGroup
 from .kinds import Interpolation
-from .nets import GroupCNN, LiteBackbone, OrbitComparer, OrbitScorer, PolarNet, ResidualBackbone
+from .nets import GroupCNN, LiteBackbone, OrbitComparer, OrbitScorer, PolarDensity, PolarNet, ResidualBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +35,16 @@ class CanonicalizerConfig:
 
     Attributes:
         group: Name of the group.
-        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"`` for a network of one's own,
-            which is called as ``callable(group, channels=…, **options)``.
+        network: A name in `NETWORKS`, for continuous groups in `CONTINUOUS_NETWORKS`; ``"identity"``; or
+            ``"module:callable"`` for a network of one's own, which is called as
+            ``callable(group, channels=…, **options)``.
         size: Side of the thumbnail; None hands the picture over as it is.
         channels: Channels of the thumbnail.
         standardize: Whether thumbnails are standardised.
-        estimator: Gradient estimator while training.
+        estimator: Gradient estimator while training; continuous groups need none.
         options: Arguments of the network.
+        peaks: For continuous groups, further arguments of `ContinuousCanonicalizer`: ``candidates`` and
+            ``window_degrees``.
     """
 
     group: str
@@ -44,6 +54,7 @@ class CanonicalizerConfig:
     standardize: bool = True
     estimator: str = "straight_through"
     options: dict[str, Any] = field(default_factory=dict)
+    peaks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
@@ -97,17 +108,21 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 """Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
 
+CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {"polar": PolarDensity}
+"""Networks of SO2 and O2 by name, likewise; the first is the default."""
+
 DEFAULTS: dict[str, dict[str, Any]] = {"document": {"size": 256, "standardize": False}}
 """Settings of `CanonicalizerConfig` that a network of `NETWORKS` wants instead of the usual ones."""
 
 
-def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -> Canonicalizer:
+def canonicalizer(group: Group | str, network: str | None = None, **settings: Any) -> Canonicalizer:
     """Build an untrained canonicalizer that remembers how it was built (``.config``), to be saved.
 
     Args:
         group: The group, or its name.
-        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``.
-        **settings: ``size``, ``channels``, ``standardize``, ``estimator`` and ``options`` of
+        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``; for SO2 and O2, a name in
+            `CONTINUOUS_NETWORKS`. Default: ``"orbit"``, for SO2 and O2 ``"polar"``.
+        **settings: ``size``, ``channels``, ``standardize``, ``estimator``, ``options`` and ``peaks`` of
             `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For finer groups it is
             48, as their orbits are larger, and the orbit network blurs first, to drown the blur of turning.
 
@@ -115,6 +130,7 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
         ValueError: If the group or the network is unknown.
     """
     parsed = parse_group(group)
+    network = network or ("orbit" if isinstance(parsed, FiniteGroup) else next(iter(CONTINUOUS_NETWORKS)))
     on_grid = not isinstance(parsed, PlanarGroup) or parsed.is_exact_on_grid
     settings = {**DEFAULTS.get(network, {}), **settings}
     settings.setdefault("size", 64 if on_grid else 48)
@@ -126,32 +142,28 @@ def canonicalizer(group: Group | str, network: str = "orbit", **settings: Any) -
 def build(config: CanonicalizerConfig) -> Canonicalizer:
     """Build the canonicalizer of a configuration, untrained."""
     group = parse_group(config.group)
-    if not isinstance(group, FiniteGroup):
-        raise TypeError(f"group must be finite, got {group}")
     made: Canonicalizer
+    seen: dict[str, Any] = {name: getattr(config, name) for name in ("size", "channels", "standardize")}
     if config.network == "identity":
         made = IdentityCanonicalizer(group)
+    elif isinstance(group, FiniteGroup):
+        network = _network(config.network, NETWORKS)(group, channels=config.channels, **config.options)
+        made = DiscreteCanonicalizer(network, group, estimator=config.estimator, **seen)
     else:
-        network = _network(config.network)(group, channels=config.channels, **config.options)
-        made = DiscreteCanonicalizer(
-            network,
-            group,
-            size=config.size,
-            channels=config.channels,
-            standardize=config.standardize,
-            estimator=config.estimator,
-        )
+        make = _network(config.network, CONTINUOUS_NETWORKS)
+        network = make(group, channels=config.channels, **config.options)
+        made = ContinuousCanonicalizer(network, group, **seen, **config.peaks)
     made.config = config  # type: ignore[assignment]
     return made
 
 
-def _network(name: str) -> Callable[..., nn.Module]:
+def _network(name: str, known: Mapping[str, Callable[..., nn.Module]]) -> Callable[..., nn.Module]:
     if ":" in name:
         module, _, attribute = name.partition(":")
         make: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
         return make
-    check_choice("network", name, [*NETWORKS, "identity", "module:callable"])
-    return NETWORKS[name]
+    check_choice("network", name, [*known, "identity", "module:callable"])
+    return known[name]
 
 
 def adapt(
@@ -162,7 +174,9 @@ def adapt(
     mode: Mode = "canonical",
     top_k: int | None = None,
     cover: float | None = None,
+    cut: float | None = None,
     evidence: float = 0.0,
+    gate: Gate | None = None,
     canvas: Canvas = "bucket",
     inputs: Mapping[int | str, KindSpec] | None = None,
     outputs: OutputSpec | None = None,
@@ -175,14 +189,17 @@ def adapt(
             session of ONNX Runtime; see `upright.integrations.onnx`. Or a ``RapidOCR``, which gives an
             `upright.integrations.ocr.AdaptedOCR`. For functions of single pictures whose
             answers are plain data, see `upright.black_box`.
-        group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"`` or ``"D4"``.
+        group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"``, ``"D4"`` or ``"SO2"`` (any
+            angle).
         canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the
             name or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo
             canonicalizer for C4, for other groups an untrained one, which has to be fitted.
         mode: See `Adapted`, also for the remaining arguments.
-        top_k: Most poses a picture may take, with ``mode="top_k"``.
+        top_k: Most poses a picture may take, with ``mode="top_k"`` or ``"weighted"``.
         cover: Probability that the poses taken must cover, with ``mode="top_k"``.
-        evidence: How much the model's own certainty counts, with ``mode="top_k"``.
+        cut: Share of the likeliest pose's probability that others must exceed, with ``mode="weighted"``.
+        evidence: How much the model's own certainty counts, with ``mode="top_k"`` or ``"weighted"``.
+        gate: Which pictures are left as they are; see `Gate`.
         canvas: How pictures that are not square share a call.
         inputs: Kinds of the arguments that are moved, by name or position. Default: what the model's class is
             known to take, or else the first is a picture.
@@ -208,13 +225,15 @@ def adapt(
     from .integrations.ocr import adapt_ocr, is_rapid
 
     if is_rapid(model):
-        if mode != "canonical" or inputs is not None or outputs is not None:
-            raise ValueError("an OCR engine is run once and known as it is; leave mode, inputs and outputs")
+        if mode != "canonical" or any(setting is not None for setting in (gate, inputs, outputs)):
+            raise ValueError(
+                "an OCR engine is run once and known as it is; leave mode, gate, inputs and outputs"
+            )
         engine: Any = adapt_ocr(model, group, canonicalizer=canonicalizer)
         return engine  # type: ignore[no-any-return]
     return assemble(
-        model, choose_canonicalizer(canonicalizer, group), mode=mode, top_k=top_k, cover=cover,
-        evidence=evidence, canvas=canvas, inputs=inputs, outputs=outputs,
+        model, choose_canonicalizer(canonicalizer, group), mode=mode, top_k=top_k, cover=cover, cut=cut,
+        evidence=evidence, gate=gate, canvas=canvas, inputs=inputs, outputs=outputs,
     )  # fmt: skip
 
 
@@ -259,7 +278,8 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
 
     if isinstance(given, Canonicalizer):
         return given
-    if isinstance(given, str) and not (given in NETWORKS or given == "identity" or ":" in given):
+    built = {*NETWORKS, *CONTINUOUS_NETWORKS, "identity"}
+    if isinstance(given, str) and not (given in built or ":" in given):
         return load_canonicalizer(given)
     if given is None:
         ready = READY_MADE.get(str(group))
@@ -270,4 +290,4 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
             "until upright.fit(...) has trained it",
             stacklevel=4,
         )
-    return canonicalizer(group, given or "orbit")
+    return canonicalizer(group, given)

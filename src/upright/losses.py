@@ -15,6 +15,8 @@ from .priors import IdentityPrior, Prior
 def prior_loss(pose: Pose, prior: Prior | None = None, *, marginal: bool = False) -> Tensor:
     r"""Kullback-Leibler divergence from the prior to the posterior.
 
+    On a continuous group both are compared cell by cell (`Pose.grid`).
+
     Args:
         pose: Poses of a batch of training pictures.
         prior: Poses of the pretraining data; default: all upright (`IdentityPrior`).
@@ -28,10 +30,12 @@ def prior_loss(pose: Pose, prior: Prior | None = None, *, marginal: bool = False
         Mondal et al. 2023, arXiv 2310.01647, section 3.2.
     """
     prior = prior or IdentityPrior()
-    log_q = _posterior(pose)
+    log_q, cells = _cells(pose)
+    log_p = torch.log_softmax(prior.log_density(cells).to(log_q), -1)  # (N,) or (B, N)
     if marginal:
+        if cells.shape != log_q.shape[1:]:
+            raise ValueError("marginal=True needs poses whose densities are known at the same elements")
         log_q = torch.logsumexp(log_q, 0, keepdim=True) - torch.log(torch.tensor(float(log_q.shape[0])))
-    log_p = prior.log_probs(parse_finite_group(pose.group)).to(log_q)
     p = log_p.exp()
     terms = torch.where(p > 0, p * (log_p - log_q), torch.zeros(()).to(log_q))
     return terms.sum(-1).mean()
@@ -112,6 +116,13 @@ def score_function_loss(losses: Tensor, pose: Pose) -> Tensor:
     count = losses.shape[0]
     baseline = (losses.sum() - losses) / (count - 1) if count > 1 else torch.zeros_like(losses)
     return ((losses - baseline) * pose.log_prob()).mean()
+
+
+def _cells(pose: Pose) -> tuple[Tensor, Element]:
+    """Return a posterior, ``(B, N)``, and the elements at which it is known, ``(N,)`` or ``(B, N)``."""
+    if pose.log_density is not None and pose.grid is not None:
+        return pose.log_density, pose.grid
+    return _posterior(pose), parse_finite_group(pose.group).elements(pose.element.device)
 
 
 def _posterior(pose: Pose) -> Tensor:

@@ -2,6 +2,8 @@
 
 from .base import Canonicalizer as Canonicalizer
 from .base import IdentityCanonicalizer as IdentityCanonicalizer
+from .continuous import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .discrete import DiscreteCanonicalizer as DiscreteCanonicalizer
 from .estimators import ESTIMATORS as ESTIMATORS
+from .network import NetworkCanonicalizer as NetworkCanonicalizer
 from .pose import Pose as Pose

@@ -19,5 +19,6 @@ from .group_cnn import GroupCNN as GroupCNN
 from .lite import LiteBackbone as LiteBackbone
 from .orbit import OrbitScorer as OrbitScorer
 from .polar import PolarNet as PolarNet
+from .polar_density import PolarDensity as PolarDensity
 from .thumbnail import thumbnail as thumbnail
 from .voting import OrbitVoter as OrbitVoter

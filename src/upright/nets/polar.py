@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..actions.grid import permuted
 from ..groups.base import FiniteGroup
 from ..groups.parse import parse_planar_group
 from ..groups.planar import Dihedral
@@ -80,12 +81,36 @@ class PolarNet(nn.Module):
         return scores.view(scores.shape[0], self.n, -1).mean(-1)
 
 
-def polar_grid(x: Tensor, rays: int, rings: int) -> Tensor:
-    """Resample the inscribed disc: ``(B, C, s, s)`` to ``(B, C, rings, rays)``, angles counter-clockwise."""
-    angle = (torch.arange(rays, device=x.device, dtype=torch.float64) + 0.5) * (2 * math.pi / rays)
-    radius = (torch.arange(rings, device=x.device, dtype=torch.float64) + 0.5) / rings
+def polar_grid(x: Tensor, rays: int, rings: int, *, inner: float | None = None, reach: float = 1.0) -> Tensor:
+    """Resample the inscribed disc to polar coordinates, angles counter-clockwise.
+
+    Ray ``i`` looks at the angle ``(i + ½) · 360° / rays``. The first quarter of the rays is read off the
+    picture and its three quarter turns alike, so that quarter turns of the picture, of even and odd sides,
+    permute the rays bit for bit.
+
+    Args:
+        x: Square pictures, shape ``(B, C, s, s)``.
+        rays: Number of angles, a multiple of 4.
+        rings: Number of radii.
+        inner: Radius of the innermost edge for logarithmic radii, so that a change of scale is a shift;
+            None: equal steps from the centre.
+        reach: Radius of the outermost edge, as a part of the disc's.
+
+    Returns:
+        Polar pictures, shape ``(B, C, rings, rays)``.
+    """
+    if rays % 4:
+        raise ValueError(f"rays must be a multiple of 4, so that quarter turns are exact, got {rays}")
+    options = {"device": x.device, "dtype": torch.float64}
+    angle = (torch.arange(rays // 4, **options) + 0.5) * (2 * math.pi / rays)
+    step = (torch.arange(rings, **options) + 0.5) / rings
+    radius = reach * (step if inner is None else (inner / reach) ** (1 - step))
     grid = torch.stack([radius[:, None] * angle.cos(), -radius[:, None] * angle.sin()], -1).to(x.dtype)
-    return F.grid_sample(x, grid.expand(x.shape[0], -1, -1, -1), padding_mode="border", align_corners=False)
+    quarters = torch.cat([permuted(x, -turn % 4) for turn in range(4)])
+    seen = F.grid_sample(
+        quarters, grid.expand(len(quarters), -1, -1, -1), padding_mode="border", align_corners=False
+    )
+    return torch.cat(seen.chunk(4), -1)
 
 
 def _pad(x: Tensor) -> Tensor:

@@ -1,0 +1,126 @@
+"""Polar networks of continuous groups: one score per ray, at full angular resolution throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._checks import check_choice
+from .orbit import blurred
+from .polar import polar_grid
+
+GROUPS = ("SO2", "O2")
+
+
+class PolarTrunk(nn.Module):
+    """Features of every ray of the inscribed disc; when the picture turns by a ray, they shift by one.
+
+    Convolutions are circular in the angle, which is never made coarser (that would alias: between two rays
+    features would not shift but change); dilation widens what a ray sees instead. Radii are halved between
+    stages.
+
+    Args:
+        widths: Channels of each stage.
+        rays: Number of angles, a multiple of 4.
+        rings: Number of radii.
+        channels: Channels of the picture.
+        blur: Standard deviation in pixels of a Gaussian blur of the picture first.
+        reach: Part of the disc's radius that is seen; what is nearer to the edge was cut off by the canvas.
+        inner: Innermost radius of logarithmic rings; None: equal steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int] = (24, 32, 48, 48),
+        rays: int = 96,
+        rings: int = 16,
+        channels: int = 3,
+        blur: float = 0.6,
+        reach: float = 0.95,
+        inner: float | None = None,
+    ) -> None:
+        super().__init__()
+        if rays % 4 or rays < 8:
+            raise ValueError(f"rays must be a multiple of 4, at least 8, got {rays}")
+        self.rays, self.rings, self.blur, self.reach, self.inner = rays, rings, blur, reach, inner
+        inputs = [channels, *widths[:-1]]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, bias=False) for i, o in zip(inputs, widths, strict=True)
+        )
+        self.more = nn.ModuleList(nn.Conv2d(o, o, 3, bias=False) for o in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for o in (*widths, *widths))
+        self.width = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features ``(B, width, rays)`` of square pictures ``(B, C, s, s)``."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = blurred(x, self.blur) if self.blur else x
+            x = polar_grid(x, self.rays, self.rings, inner=self.inner, reach=self.reach)
+        depth = len(self.convs)
+        for stage, (conv, more) in enumerate(zip(self.convs, self.more, strict=True)):
+            if stage and x.shape[-2] > 1:
+                x = F.avg_pool2d(x, (2, 1), ceil_mode=True)
+            dilation = min(2**stage, self.rays // 4)
+            x = F.silu(self.norms[stage](_circular(conv, x, dilation)))
+            x = x + F.silu(self.norms[depth + stage](_circular(more, x, dilation)))
+        return x.mean(-2, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+class PolarDensity(nn.Module):
+    """Scores every angle: a density over SO(2) or O(2), by circular correlation on the polar grid.
+
+    The features of the rays are correlated with a learned template of full length. Reflections are scored on
+    the mirrored picture by the same weights.
+
+    Args:
+        group: ``"SO2"`` or ``"O2"``.
+        channels: Channels of the picture.
+        **trunk: Arguments of `PolarTrunk`.
+
+    Reference:
+        Kaba et al. 2023, arXiv 2211.06489 (canonicalization); Esteves et al. 2018, arXiv 1709.01889 (polar
+        networks).
+    """
+
+    is_exact_on_grid = True
+
+    def __init__(self, group: object = "SO2", *, channels: int = 3, **trunk: object) -> None:
+        super().__init__()
+        check_choice("group", str(group), GROUPS)
+        self.has_reflections = str(group) == "O2"
+        self.trunk = PolarTrunk(channels=channels, **trunk)  # type: ignore[arg-type]
+        rays = self.trunk.rays
+        self.bins = rays * (1 + self.has_reflections)
+        width = self.trunk.width
+        self.template = nn.Parameter(torch.randn(1, width, rays) / (width * rays) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores ``(B, bins)``: of the rotations by ``i · 360° / rays``, then of the reflections."""
+        if not self.has_reflections:
+            return self._score(x)
+        # F R^a F = R^-a: the score of R^a F on x is the score of R^-a on the mirrored picture
+        turned, flipped = self._score(torch.cat([x, x.flip(-1)])).chunk(2)
+        return torch.cat([turned, reversed_angles(flipped)], 1)
+
+    def _score(self, x: Tensor) -> Tensor:
+        rays = self.trunk(x)
+        with torch.autocast(x.device.type, enabled=False):
+            rays = rays.to(self.template.dtype)
+            around = torch.cat([rays, rays[..., :-1]], -1)
+            return F.conv1d(around, self.template).squeeze(1)
+
+
+def reversed_angles(x: Tensor) -> Tensor:
+    """Return what stood at the angle ``i`` at ``-i``, along the last axis."""
+    return x.flip(-1).roll(1, -1)
+
+
+def _circular(conv: nn.Module, x: Tensor, dilation: int) -> Tensor:
+    """Convolve with 3×3 filters, dilated and circular in the angle, repeated at the ends of the radius."""
+    assert isinstance(conv, nn.Conv2d)
+    x = F.pad(F.pad(x, (dilation, dilation, 0, 0), mode="circular"), (0, 0, 1, 1), mode="replicate")
+    return F.conv2d(x, conv.weight, dilation=(1, dilation))
