@@ -119,7 +119,7 @@ class Product(Group):
         """Return the parts of elements, one for each factor, each of shape ``g.shape``."""
         found, start = [], 0
         for factor, like in zip(self.factors, self._likes(g.device), strict=True):
-            value = g.value[..., start : start + like.numel()].reshape(*g.shape, *like.shape)
+            value = g.value[..., start : start + like.numel()].reshape(g.shape + like.shape)
             found.append(Element(factor, value if like.is_floating_point() else value.round().long()))
             start += like.numel()
         return tuple(found)

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from ..actions import act as library_act
+from ..actions.registry import leaves
 from ..groups.base import Element, Group
-from ..kinds import Boxes, Image, Invariant, Kind, Mask, OrientedBoxes, RegularField, VectorField
+from ..groups.colour import ColourGroup, CyclicHue
+from ..groups.product import factors_of
+from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, RegularField, VectorField
 from .examples import example, is_exact
 from .groups import pairs
 from .tolerances import RESAMPLING, errors, require, require_true, tolerance
@@ -42,6 +45,8 @@ def assert_action(
     dtype, device and gradients. Where pixels are resampled, laws hold up to ``resampling``; where boxes
     become hulls, two moves must contain the one move and share its centre.
 
+    Kinds that the group is said to leave alone must keep every bit.
+
     Args:
         group: The group.
         make_x: The kind (its registered example is taken), or ``make_x(batch, generator) -> kind``.
@@ -65,7 +70,7 @@ def assert_action(
         batches = [(g[i].expand(2), h[i].expand(2), make(2, generator)) for i in range(len(g))]
     moved = [check.laws(*batch) for batch in batches]
     first = batches[0][2]
-    if not isinstance(first, Invariant) and bool((~g.is_identity()).any()):
+    if not leaves(group, type(first)) and bool((~g.is_identity()).any()):
         require_true(f"{check.name(first)}: some element moves the example", any(moved), "none did")
     for g_batch, _, x in batches[-4:]:
         check.batching(g_batch, x)
@@ -93,6 +98,8 @@ class _Laws:
         require(f"{name}: act(e, x) is x, bit for bit", errors(still.data, x.data), 0)
         _same_frame(f"{name}: act(e, x)", still, x)
         moved, once, twice = act(g, x), act(g @ h, x), act(g, act(h, x))
+        if leaves(self.group, type(x)):
+            require(f"{name}: x is left as it is, bit for bit", errors(moved.data, x.data), 0, on=g)
         _same_frame(f"{name}: act(g @ h, x) against act(g, act(h, x))", once, twice)
         limit = self.limit(x)
         require(f"{name}: act(g @ h, x) is act(g, act(h, x))", self.gap(twice, once), limit, on=_Pairs(g, h))
@@ -108,8 +115,8 @@ class _Laws:
         """Return the allowed error of two moves against one."""
         if isinstance(x, _GRIDS):
             if is_exact(self.group):
-                vectors = isinstance(x, VectorField)
-                return tolerance(x.data.dtype) if vectors else 0.0
+                computed = isinstance(x, VectorField) or (isinstance(x, Image) and _computes(self.group))
+                return tolerance(x.data.dtype, float(x.data.abs().max())) if computed else 0.0
             scale = float(x.data.abs().max()) if x.data.is_floating_point() else 100.0
             rounding = 1.5 if not x.data.is_floating_point() else 2 * tolerance(x.data.dtype, scale)
             return 0.05 if _is_labels(x) else self.resampling * scale + rounding
@@ -204,6 +211,12 @@ class _Pairs:
 
     def __getitem__(self, i: int) -> tuple[Element, Element]:
         return self.g[i], self.h[i]
+
+
+def _computes(group: Group) -> bool:
+    """Say whether a group moves colours by more than a permutation of the channels."""
+    colours = [factor for factor in factors_of(group) if isinstance(factor, ColourGroup)]
+    return any(not (isinstance(c, CyclicHue) and 3 % c.n == 0 and not c.is_normalized) for c in colours)
 
 
 def _is_labels(x: Kind) -> bool:

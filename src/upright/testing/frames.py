@@ -13,7 +13,9 @@ from torch import Tensor
 from ..actions import act as library_act
 from ..actions import registered_kinds
 from ..groups.base import Element, FiniteGroup, Group
-from ..groups.planar import PlanarGroup
+from ..groups.colour import ColourGroup
+from ..groups.planar import Cyclic, PlanarGroup
+from ..groups.product import factors_of, planar_part
 from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, Points, RegularField, VectorField
 from .actions import Act, corners
 from .tolerances import errors, require, require_true
@@ -58,7 +60,7 @@ def assert_consistent(
     group says.
 
     Args:
-        group: A group of the plane.
+        group: A group of the plane, of colours, or a product of both.
         sizes: Canvases ``(height, width)``; those that are not square are used with quarter turns only.
         act: The function under test.
 
@@ -66,7 +68,7 @@ def assert_consistent(
         AssertionError: If kinds disagree, or a kind that the group moves has no mark.
         TypeError: If the group is not one of the plane.
     """
-    if not isinstance(group, PlanarGroup):
+    if not all(isinstance(factor, (PlanarGroup, ColourGroup)) for factor in factors_of(group)):
         raise TypeError(f"group must be a group of the plane, got {group}")
     missing = [k.__name__ for k in registered_kinds(group) if k not in MARKS and k.__name__ != "Invariant"]
     require_true(
@@ -79,7 +81,9 @@ def assert_consistent(
     else:
         elements = group.sample(48, generator=torch.Generator().manual_seed(0))
     for g in elements:
-        if int(group.quarter_turns(g)) >= 0:
+        plane = _plane(g)
+        assert isinstance(plane.group, PlanarGroup)
+        if int(plane.group.quarter_turns(plane)) >= 0:
             for size in sizes:
                 _check_pixels(g, size, act)
                 _check_shapes(g, size, act)
@@ -88,9 +92,20 @@ def assert_consistent(
             _check_shapes(g, (48, 48), act)
 
 
+def _marks(group: Group) -> dict[type[Kind], list[Mark]]:
+    """Return the marks of the kinds that the group can move: regular fields need a finite one."""
+    return {k: m for k, m in MARKS.items() if k is not RegularField or isinstance(group, FiniteGroup)}
+
+
+def _plane(g: Element) -> Element:
+    """Return what an element does to the plane; colours leave it alone."""
+    part = planar_part(g)
+    return Cyclic(1).identity(*g.shape) if part is None else part
+
+
 def _expected(g: Element, centre: Tensor, size: Size) -> tuple[Tensor, Size]:
     """Move a point by the matrix about the middle of the canvas; the canvas swaps sides with an odd turn."""
-    matrix = g.matrix()
+    matrix = _plane(g).matrix()
     swapped = float(matrix[0, 0].abs()) < 1e-9
     moved = (size[1], size[0]) if swapped else size
     old, new = (torch.tensor([s[1] / 2, s[0] / 2], dtype=torch.float64) for s in (size, moved))
@@ -103,7 +118,7 @@ def _check_pixels(g: Element, size: Size, act: Act) -> None:
     for row, column in {(0, 0), (0, width - 1), (height - 1, 0), (1, 2), (height - 1, width // 2)}:
         centre = torch.tensor([column + 0.5, row + 0.5], dtype=torch.float64)
         expected, canvas = _expected(g, centre, size)
-        for kind, marks in MARKS.items():
+        for kind, marks in _marks(g.group).items():
             for mark in marks:
                 moved = act(g, mark.make(centre, size, g.group, 0.0))
                 place = f"{kind.__name__}: pixel {row, column} of {height}×{width} goes where the matrix says"
@@ -121,7 +136,7 @@ def _check_spots(g: Element, act: Act) -> None:
     for side, x, y in ((48, 30.0, 21.0), (47, 17.5, 28.5)):
         centre = torch.tensor([x, y], dtype=torch.float64)
         expected, _ = _expected(g, centre, (side, side))
-        for kind, marks in MARKS.items():
+        for kind, marks in _marks(g.group).items():
             for mark in marks:
                 found = mark.find(act(g, mark.make(centre, (side, side), g.group, 2.5)))
                 law = f"{kind.__name__}: a spot at {x, y} of {side}×{side} goes where the matrix says"
@@ -132,7 +147,7 @@ def _check_shapes(g: Element, size: Size, act: Act) -> None:
     """Move arrows and boxes: they must follow their points."""
     middle = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
     arrow = torch.tensor([0.8, -0.3], dtype=torch.float64)
-    turned = g.matrix() @ arrow
+    turned = _plane(g).matrix() @ arrow
     ends = act(g, Points(torch.stack([middle, middle + arrow]), size=size)).data
     require("Points: differences turn by the matrix", errors(ends[1] - ends[0], turned), 1e-9, on=repr(g))
     field = act(g, VectorField(arrow.view(2, 1, 1).expand(2, *size).contiguous())).data
@@ -217,7 +232,10 @@ def _box_mark(number: int) -> Mark:
 
 register_mark(
     Image,
-    Mark(lambda centre, size, group, width: Image(_spot(centre, size, width)[None]), lambda x: _mass(x.data)),
+    Mark(
+        lambda centre, size, group, width: Image(_spot(centre, size, width)[None]),
+        lambda x: _mass(x.data - x.data.median()),  # colours may shift all pixels alike
+    ),
 )
 register_mark(
     Mask, Mark(lambda centre, size, group, width: Mask(_spot(centre, size, width)), lambda x: _mass(x.data))
