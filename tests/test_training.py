@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import upright
 from training_nets import Classifier, Plain, adapted, letters, one_thread, quick, same, shapes, state  # noqa: F401
 from upright.training import CropAndFlip
-from upright.training.module import SETUPS, CanonicalizationModule, identity_metrics
+from upright.training.module import SETUPS, CanonicalizationModule
+from upright.training.poses import identity_metrics
 
 TESTS = Path(__file__).parent
 

@@ -26,7 +26,16 @@ from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
 from .groups.planar import PlanarGroup
 from .kinds import Interpolation
-from .nets import GroupCNN, LiteBackbone, OrbitComparer, OrbitScorer, PolarDensity, PolarNet, ResidualBackbone
+from .nets import (
+    GroupCNN,
+    LiteBackbone,
+    OrbitComparer,
+    OrbitScorer,
+    PolarDensity,
+    PolarNet,
+    ResidualBackbone,
+    SteerableNet,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +117,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 """Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
 
-CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {"polar": PolarDensity}
+CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {"polar": PolarDensity, "steerable": SteerableNet}
 """Networks of SO2 and O2 by name, likewise; the first is the default."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {"document": {"size": 256, "standardize": False}}

@@ -10,6 +10,8 @@ network             groups                        exact
 `OrbitVoter`        every C_n, D_n                the same
 `GroupCNN`          C1, C2, C4, D1, D2, D4        always, on odd and even sizes
 `PolarNet`          every C_n, D_n                on the polar grid; the picture is resampled once
+`PolarDensity`      SO2, O2                       quarter turns and flips; others: under a degree
+`SteerableNet`      SO2, O2                       the same
 ==================  ============================  ==========================================
 """
 
@@ -20,5 +22,6 @@ from .lite import LiteBackbone as LiteBackbone
 from .orbit import OrbitScorer as OrbitScorer
 from .polar import PolarNet as PolarNet
 from .polar_density import PolarDensity as PolarDensity
+from .steerable import SteerableNet as SteerableNet
 from .thumbnail import thumbnail as thumbnail
 from .voting import OrbitVoter as OrbitVoter

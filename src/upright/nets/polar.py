@@ -101,9 +101,8 @@ def polar_grid(x: Tensor, rays: int, rings: int, *, inner: float | None = None, 
     """
     if rays % 4:
         raise ValueError(f"rays must be a multiple of 4, so that quarter turns are exact, got {rays}")
-    options = {"device": x.device, "dtype": torch.float64}
-    angle = (torch.arange(rays // 4, **options) + 0.5) * (2 * math.pi / rays)
-    step = (torch.arange(rings, **options) + 0.5) / rings
+    angle = (torch.arange(rays // 4, device=x.device, dtype=torch.float64) + 0.5) * (2 * math.pi / rays)
+    step = (torch.arange(rings, device=x.device, dtype=torch.float64) + 0.5) / rings
     radius = reach * (step if inner is None else (inner / reach) ** (1 - step))
     grid = torch.stack([radius[:, None] * angle.cos(), -radius[:, None] * angle.sin()], -1).to(x.dtype)
     quarters = torch.cat([permuted(x, -turn % 4) for turn in range(4)])

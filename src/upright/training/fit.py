@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_positive
 from ..adapter import Adapted
-from ..canonicalizers import Canonicalizer, DiscreteCanonicalizer
+from ..canonicalizers import Canonicalizer, NetworkCanonicalizer
 from ..priors import IdentityPrior, Prior
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
@@ -204,13 +204,13 @@ def _checkpoint_to_resume(resume: str | Path | bool | None, folder: Path | None)
 def _can_calibrate(module: CanonicalizationModule) -> bool:
     upright = module.prior is None or isinstance(module.prior, IdentityPrior)
     return upright and module.setup_name in ("prior", "joint") and isinstance(
-        module.canonicalizer, DiscreteCanonicalizer
+        module.canonicalizer, NetworkCanonicalizer
     )  # fmt: skip
 
 
 def _calibrated(canonicalizer: Any, apart: Any, batch_size: int) -> float:
-    from .module import small
     from .pictures import batches_of
+    from .poses import small
 
     device = canonicalizer.temperature.device
     pictures = (small(x, canonicalizer) for x in batches_of(apart, batch_size))

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from .._checks import check_choice, check_positive
 from ..actions import act
 from ..adapter import Adapted
-from ..canonicalizers import Canonicalizer, DiscreteCanonicalizer, Pose
+from ..canonicalizers import Canonicalizer, Pose
 from ..data import split_batch
-from ..groups.planar import FinitePlanarGroup
+from ..groups.base import FiniteGroup
+from ..groups.planar import FinitePlanarGroup, PlanarGroup
 from ..kinds import Border, Image
 from ..losses import (
     consistency_loss,
-    moved_log_probs,
     orthogonality_loss,
     prior_loss,
     score_function_loss,
 )
-from ..nets import thumbnail
 from ..priors import Prior
 from .augment import DestroyArtefacts
+from .poses import identity_metrics, small, turned_back
 
 Setup = Literal["prior", "joint", "joint_no_prior", "augment", "vanilla"]
 SETUPS: tuple[Setup, ...] = ("prior", "joint", "joint_no_prior", "augment", "vanilla")
@@ -96,6 +96,11 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
             raise TypeError(
                 f"setup={setup!r} trains the predictor, which must be a torch module, got "
                 f"{type(robust.model).__name__}; use setup='prior'"
+            )
+        if consistency_weight and not isinstance(robust.group, FiniteGroup):
+            raise ValueError(
+                f"consistency_weight needs a finite group, got {robust.group}; on continuous groups the "
+                "prior loss sees moved pictures already"
             )
         self._robust = (robust,)  # in a tuple: not a part of this module
         if setup in ("prior", "joint", "joint_no_prior"):
@@ -235,16 +240,12 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         to be learned. The posterior is turned back, so that the prior applies to it.
         """
         group = self.canonicalizer.group
-        on_grid = not isinstance(group, FinitePlanarGroup) or group.is_exact_on_grid
+        on_grid = not isinstance(group, PlanarGroup) or group.is_exact_on_grid
         if on_grid or generator is None or not isinstance(pictures, Tensor):
             return cast(Pose, self.canonicalizer(pictures))
         g = group.sample(len(pictures), generator=generator)
         moved = act(g, Image(pictures.float(), border=self.border)).data
-        pose: Pose = self.canonicalizer(moved)
-        if pose.log_probs is None:
-            return pose
-        back = g.inverse()
-        return Pose(back.compose(pose.element), moved_log_probs(pose.log_probs, back), features=pose.features)
+        return turned_back(self.canonicalizer(moved), g)
 
     def _pose_metrics(
         self, pose: Pose, pictures: Any, generator: torch.Generator | None
@@ -310,29 +311,6 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         return _on_batch(self.augment, pictures, generator)
 
 
-def identity_metrics(pose: Pose) -> dict[str, Tensor]:
-    """Return the share of pictures whose likeliest pose is the identity, and of those where two tie.
-
-    A tie is no identity: equal scores choose element 0 whatever the picture.
-    """
-    index = pose.element.value if pose.log_probs is None else pose.log_probs.argmax(-1)
-    tied = pose.is_tied
-    return {"identity_rate": ((index == 0) & ~tied).float().mean(), "ties": tied.float().mean()}
-
-
-def small(pictures: Any, canonicalizer: Canonicalizer) -> Any:
-    """Return pictures no larger than twice what the canonicalizer looks at, and lists as one batch."""
-    size = canonicalizer.size if isinstance(canonicalizer, DiscreteCanonicalizer) else None
-    if size is None:
-        return pictures
-    if isinstance(pictures, Tensor):
-        return thumbnail(pictures.float(), 2 * size) if min(pictures.shape[-2:]) > 2 * size else pictures
-    shortest = min(min(picture.shape[-2:]) for picture in pictures)
-    side = 2 * size if shortest >= 2 * size else size
-    channels = max(picture.shape[0] for picture in pictures)
-    return torch.cat([thumbnail(p.float().expand(channels, -1, -1).unsqueeze(0), side) for p in pictures])
-
-
 class _Degrading(Canonicalizer):
     """A canonicalizer that sees changed copies of the pictures."""
 
@@ -360,7 +338,7 @@ class _Cosine:
 
 def _augmentation(augment: bool | Augment, group: Any) -> Augment | None:
     if isinstance(augment, bool):
-        reflects = not isinstance(group, FinitePlanarGroup) or group.order > group.n
+        reflects = str(group) != "SO2" and (not isinstance(group, FinitePlanarGroup) or group.order > group.n)
         return DestroyArtefacts(flip=not reflects) if augment else None
     return augment
 
