@@ -1,12 +1,14 @@
 """How an element moves a kind: ``act(g, x)``. One kernel per (group family, kind), one open registry.
 
-``grid`` moves pixels, ``planar`` registers the planar groups' kernels for every kind, ``mixture`` carries
-gradients from a moved value back into the pose.
+``grid`` moves pixels, ``planar`` registers the planar groups' kernels for every kind, ``projective`` those of
+scales, shifts, affine maps and homographies, ``mixture`` carries gradients from a moved value back into the
+pose.
 """
 
 from . import colour as colour
 from . import planar as planar
 from . import product as product
+from . import projective as projective
 from .mixture import act_mixed as act_mixed
 from .registry import act as act
 from .registry import register_action as register_action

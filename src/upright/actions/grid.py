@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +52,11 @@ def move_grid(
     if group.is_exact_on_grid:
         return permute_pixels(x, moves)
     exact = moves >= 0
+    square = x.shape[-1] == x.shape[-2]
+    if square and g.value.is_floating_point() and g.value.requires_grad and torch.is_grad_enabled():
+        resampled = resample(x, g.matrix(), border=border, fill=fill, interpolation=interpolation)
+        moved = permute_pixels(x, moves.clamp(min=0))
+        return valued(torch.where(exact.view(-1, *[1] * (x.ndim - 1)), moved, resampled), resampled)
     if torch.compiler.is_compiling():
         moved = permute_pixels(x, moves.clamp(min=0))
         resampled = resample(x, g.matrix(), border=border, fill=fill, interpolation=interpolation)
@@ -64,6 +71,26 @@ def move_grid(
         raise ValueError(_mixed_canvas(x))
     resampled = resample(x[rest], g[rest].matrix(), border=border, fill=fill, interpolation=interpolation)
     return torch.cat([moved, resampled])[torch.cat([at, rest]).argsort()]
+
+
+class _Valued(torch.autograd.Function):
+    """Forward: the value. Backward: to what stands in for it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, smooth: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return None, gradients[0]
+
+
+def valued(value: Tensor, smooth: Tensor) -> Tensor:
+    """Return ``value``, bit for bit, with the gradients of ``smooth``, of which it is the exact form."""
+    if not smooth.requires_grad:
+        return value
+    made: Tensor = _Valued.apply(value.detach(), smooth)  # type: ignore[no-untyped-call]
+    return made
 
 
 def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
@@ -140,35 +167,63 @@ def resample(
     """
     shape, (height, width) = x.shape, x.shape[-2:]
     x = x.reshape(shape[0], -1, height, width)
-    wide = x.dtype in (torch.float64, torch.int64, torch.int32)
-    precision = torch.float64 if wide else torch.float32
+    precision = working_precision(x.dtype)
     m = matrix.to(device=x.device, dtype=torch.float64)
     u = torch.arange(width, device=x.device, dtype=torch.float64) + (0.5 - width / 2)
     v = torch.arange(height, device=x.device, dtype=torch.float64) + (0.5 - height / 2)
     if interpolation == "nearest":
         source_x = m[:, 0, 0, None, None] * u + (m[:, 1, 0, None] * v)[:, :, None] + width / 2  # (B, H, W)
         source_y = m[:, 0, 1, None, None] * u + (m[:, 1, 1, None] * v)[:, :, None] + height / 2
-        return _look_up_nearest(x, source_x, source_y, border, fill).view(shape)
+        return look_up_nearest(x, source_x, source_y, border, fill).view(shape)
     across = m[:, 0, None, :] * u[:, None] * u.new_tensor([2 / width, 2 / height])  # (B, W, 2), grid units
     down = m[:, 1, None, :] * v[:, None] * u.new_tensor([2 / width, 2 / height])  # (B, H, 2)
     grid = across.to(precision)[:, None, :, :] + down.to(precision)[:, :, None, :]
+    return interpolate(x, grid, border=border, fill=fill, interpolation=interpolation).view(shape)
+
+
+def working_precision(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which pixels of a dtype are interpolated."""
+    return torch.float64 if dtype in (torch.float64, torch.int64, torch.int32) else torch.float32
+
+
+def interpolate(
+    x: Tensor,
+    grid: Tensor,
+    *,
+    border: Border,
+    fill: float,
+    interpolation: Interpolation,
+    prefilter: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Look pixels up at positions, shape ``(B, H, W, 2)``, in the units of ``grid_sample``.
+
+    Args:
+        x: Grids, shape ``(B, C, H, W)``.
+        grid: Positions ``(x, y)``, -1…1 from edge to edge of the canvas, in the working precision.
+        border: What lies outside the canvas.
+        fill: The constant of ``border="constant"``.
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+        prefilter: What is done to the pixels before, in the working precision (less ``fill``).
+    """
+    precision = grid.dtype
     mode = {"edge": "border", "reflect": "reflection", "constant": "zeros"}[border]
     offset = fill if border == "constant" else 0.0
     values = x.to(precision) - offset if offset else x.to(precision)
+    values = prefilter(values) if prefilter else values
     moved = F.grid_sample(values, grid, mode=interpolation, padding_mode=mode, align_corners=False) + offset
     if not x.is_floating_point():
         info = torch.iinfo(x.dtype)
         moved = moved.round().clamp(info.min, info.max)
-    return moved.to(x.dtype).view(shape)
+    return moved.to(x.dtype)
 
 
-def _look_up_nearest(x: Tensor, source_x: Tensor, source_y: Tensor, border: Border, fill: float) -> Tensor:
+def look_up_nearest(x: Tensor, source_x: Tensor, source_y: Tensor, border: Border, fill: float) -> Tensor:
     """Take the pixel that contains each source position; any dtype, values kept."""
     height, width = x.shape[-2:]
     column, row = source_x.floor().long(), source_y.floor().long()  # (B, H, W)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     if border == "reflect":
-        column, row = _mirror(column, width), _mirror(row, height)
+        column, row = mirror(column, width), mirror(row, height)
     column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
     index = (row * width + column).flatten(1).unsqueeze(1).expand(-1, x.shape[1], -1)
     moved = x.flatten(-2).gather(-1, index).view_as(x)
@@ -177,7 +232,7 @@ def _look_up_nearest(x: Tensor, source_x: Tensor, source_y: Tensor, border: Bord
     return moved
 
 
-def _mirror(index: Tensor, length: int) -> Tensor:
+def mirror(index: Tensor, length: int) -> Tensor:
     """Fold indices back at the canvas edges (half-sample symmetric, as grid_sample's reflection)."""
     index = index % (2 * length)
     return torch.where(index >= length, 2 * length - 1 - index, index)

@@ -53,10 +53,10 @@ def move_points(g: Element, x: Points) -> Points:
     if x.data.shape[-1] < 2:
         raise ValueError(f"Points.data must have shape (…, N, 2 or more), got {tuple(x.data.shape)}")
     size = moved_size(g, x.size)
-    xy = _scale(x.data[..., :2], x.size, x.normalized)
-    xy = _unscale(turn_about_centre(g, xy, x.size, size), size, x.normalized)
+    xy = to_pixels(x.data[..., :2], x.size, x.normalized)
+    xy = from_pixels(turn_about_centre(g, xy, x.size, size), size, x.normalized)
     moved = torch.cat([xy.to(x.data.dtype), x.data[..., 2:]], -1)
-    return x.replace(data=_keep_still(g, moved, x.data), size=size)
+    return x.replace(data=keep_still(g, moved, x.data), size=size)
 
 
 @register_action(PlanarGroup, Boxes)
@@ -65,7 +65,7 @@ def move_boxes(g: Element, x: Boxes) -> Boxes:
     if x.data.shape[-1] != 4:
         raise ValueError(f"Boxes.data must have shape (…, N, 4), got {tuple(x.data.shape)}")
     size = moved_size(g, x.size)
-    boxes = torch.cat([_scale(x.data[..., i : i + 2], x.size, x.normalized) for i in (0, 2)], -1)
+    boxes = torch.cat([to_pixels(x.data[..., i : i + 2], x.size, x.normalized) for i in (0, 2)], -1)
     first, second = boxes[..., :2], boxes[..., 2:]
     if x.format == "cxcywh":
         moved = torch.cat([turn_about_centre(g, first, x.size, size), _hull(g, second)], -1)
@@ -76,8 +76,8 @@ def move_boxes(g: Element, x: Boxes) -> Boxes:
         turned = torch.stack([turn_about_centre(g, c, x.size, size) for c in corners])
         low = turned.amin(0)
         moved = torch.cat([low, turned.amax(0) if x.format == "xyxy" else _hull(g, second)], -1)
-    moved = torch.cat([_unscale(moved[..., i : i + 2], size, x.normalized) for i in (0, 2)], -1)
-    return x.replace(data=_keep_still(g, moved.to(x.data.dtype), x.data), size=size)
+    moved = torch.cat([from_pixels(moved[..., i : i + 2], size, x.normalized) for i in (0, 2)], -1)
+    return x.replace(data=keep_still(g, moved.to(x.data.dtype), x.data), size=size)
 
 
 @register_action(PlanarGroup, OrientedBoxes)
@@ -95,7 +95,7 @@ def move_oriented_boxes(g: Element, x: OrientedBoxes) -> OrientedBoxes:
     turned = torch.where(group.is_reflected(g).view(shape), -angle, angle) + turn
     turned = torch.remainder(turned + math.pi / 2, math.pi) - math.pi / 2  # a box turned by π is itself
     moved = torch.cat([xy, x.data[..., 2:4], turned.to(angle.dtype).unsqueeze(-1)], -1)
-    return x.replace(data=_keep_still(g, moved, x.data), size=size)
+    return x.replace(data=keep_still(g, moved, x.data), size=size)
 
 
 def check_regular(group: Group, data: Tensor) -> None:
@@ -136,6 +136,8 @@ def turn_vectors(g: Element, v: Tensor) -> Tensor:
     precision = torch.promote_types(v.dtype, torch.float32)
     matrix = g.matrix(precision).to(v.device)
     general = torch.einsum("bij,b...j->b...i", matrix, v.to(precision)).to(v.dtype)
+    if matrix.requires_grad:  # its entries are exact at quarter turns; so gradients reach the angle there too
+        return general
     return torch.where((turns >= 0).unsqueeze(-1), exact, general)
 
 
@@ -174,7 +176,7 @@ def moved_size(g: Element, size: tuple[int, int]) -> tuple[int, int]:
     return (width, height) if bool(swaps.any()) else size
 
 
-def _keep_still(g: Element, moved: Tensor, x: Tensor) -> Tensor:
+def keep_still(g: Element, moved: Tensor, x: Tensor) -> Tensor:
     """Keep the bits of what the identity moves: fractions round, and boxes may have swapped corners."""
     return torch.where(g.is_identity().view(-1, *[1] * (x.ndim - 1)), x, moved)
 
@@ -186,11 +188,11 @@ def _hull(g: Element, sides: Tensor) -> Tensor:
     return torch.einsum("bij,b...j->b...i", matrix, sides.to(precision))
 
 
-def _scale(xy: Tensor, size: tuple[int, int], normalized: bool) -> Tensor:
+def to_pixels(xy: Tensor, size: tuple[int, int], normalized: bool) -> Tensor:
     """Return pixels."""
     return xy * xy.new_tensor([size[1], size[0]]) if normalized else xy
 
 
-def _unscale(xy: Tensor, size: tuple[int, int], normalized: bool) -> Tensor:
+def from_pixels(xy: Tensor, size: tuple[int, int], normalized: bool) -> Tensor:
     """Return fractions again, if they were fractions."""
     return xy / xy.new_tensor([size[1], size[0]]) if normalized else xy

@@ -55,8 +55,8 @@ class PlanarGroup(Group):
             [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], dtype=angle.dtype, device=g.device
         )
         exact = table[turns.clamp(min=0)]
-        cos = torch.where(turns >= 0, exact[..., 0], cos)
-        sin = torch.where(turns >= 0, exact[..., 1], sin)
+        cos = torch.where(turns >= 0, _instead(exact[..., 0], cos), cos)
+        sin = torch.where(turns >= 0, _instead(exact[..., 1], sin), sin)
         sign = 1 - 2 * self.is_reflected(g).to(angle.dtype)
         rows = [torch.stack([sign * cos, sin], -1), torch.stack([-sign * sin, cos], -1)]
         return torch.stack(rows, -2).to(dtype)
@@ -118,6 +118,11 @@ class FinitePlanarGroup(PlanarGroup, FiniteGroup):
         """Return the grid moves of all elements, as plain numbers."""
         turns = [4 * r // self.n if 4 * r % self.n == 0 else -1 for r in range(self.n)]
         return [*turns, *(turn + 4 if turn >= 0 else -1 for turn in turns)][: self.order]
+
+
+def _instead(exact: Tensor, near: Tensor) -> Tensor:
+    """Return what is exact, with the gradient of what is near it: their difference is exact too."""
+    return near + (exact - near).detach() if near.requires_grad else exact
 
 
 @lru_cache(maxsize=32)
