@@ -13,6 +13,7 @@ from .colour import HueGroup as HueGroup
 from .lie import LieGroup as LieGroup
 from .parse import parse_finite_group as parse_finite_group
 from .parse import parse_group as parse_group
+from .parse import register_group as register_group
 from .planar import Cyclic as Cyclic
 from .planar import Dihedral as Dihedral
 from .planar import FinitePlanarGroup as FinitePlanarGroup
