@@ -4,6 +4,7 @@ from .base import Canonicalizer as Canonicalizer
 from .base import IdentityCanonicalizer as IdentityCanonicalizer
 from .continuous import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .discrete import DiscreteCanonicalizer as DiscreteCanonicalizer
+from .energy import EnergyCanonicalizer as EnergyCanonicalizer
 from .estimators import ESTIMATORS as ESTIMATORS
 from .network import NetworkCanonicalizer as NetworkCanonicalizer
 from .pose import Pose as Pose

@@ -1,0 +1,174 @@
+"""Energies that compare features with those of upright references, or with given directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._checks import check_batch, check_positive
+from .base import Answers, Energy, Predictor, evaluating, read
+
+FEATURES = ("image_embeds", "pooler_output", "logits")
+"""Entries of a model's output that hold one vector a picture, the preferred first."""
+
+
+def features_of(model: Predictor, pictures: Tensor, chunk: int = 64) -> Tensor:
+    """Return the features of pictures, shape ``(N, D)``, without gradients, a chunk at a time."""
+    with torch.no_grad(), evaluating(model):
+        return torch.cat([vectors(model(part)) for part in torch.split(pictures, chunk)])
+
+
+def vectors(output: Any) -> Tensor:
+    """Read one vector a picture out of a model's output: maps and tokens are averaged over places."""
+    found = read(output, FEATURES)
+    if found.ndim == 4:
+        found = found.mean((-1, -2))
+    elif found.ndim == 3:
+        found = found.mean(1)
+    if found.ndim != 2:
+        raise ValueError(f"features must be vectors (N, D) or maps, got shape {tuple(found.shape)}")
+    return found if found.dtype == torch.float64 else found.float()
+
+
+@dataclass(frozen=True, eq=False)
+class _OfFeatures(Energy):
+    """What energies of features share.
+
+    Attributes:
+        features: The frozen model whose output is read, such as a `Layers`.
+    """
+
+    features: Predictor
+
+    @property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """The model."""
+        return (self.features,)
+
+    def _vectors(self, answers: Answers) -> Tensor:
+        return vectors(answers(self.features))
+
+    def _references(self, given: Tensor, name: str = "references") -> Tensor:
+        """Return features ``(M, D)``: as given, or those of pictures."""
+        if not isinstance(given, Tensor) or given.ndim not in (2, 4) or not len(given):
+            got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise ValueError(f"{name} must be features (M, D) or pictures (M, C, H, W), got {got}")
+        return features_of(self.features, given) if given.ndim == 4 else given
+
+
+@dataclass(frozen=True, eq=False)
+class NearestFeatures(_OfFeatures):
+    """Mean distance to the nearest references, between features of length 1.
+
+    Attributes:
+        references: Upright pictures ``(M, C, H, W)``, or their features ``(M, D)``, which are kept.
+        neighbours: How many of the nearest count.
+
+    Reference:
+        Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors", arXiv 2204.06507.
+    """
+
+    references: Tensor
+    neighbours: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive("neighbours", self.neighbours)
+        known = F.normalize(self._references(self.references), dim=1)
+        object.__setattr__(self, "references", known)
+
+    def measure(self, pictures: Tensor, answers: Answers) -> Tensor:
+        """Return the distances, shape ``(N,)``."""
+        found = F.normalize(self._vectors(answers), dim=1)
+        near = found @ self.references.to(found).T  # cosines, (N, M)
+        best = near.topk(min(self.neighbours, near.shape[1]), dim=1).values
+        return (2 - 2 * best).clamp(min=1e-12).sqrt().mean(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Mahalanobis(_OfFeatures):
+    """Half the squared Mahalanobis distance to a Gaussian of the references, or to the nearest of several.
+
+    The difference of two is the relative distance: ``Mahalanobis(f, upright) - Mahalanobis(f, turned)``.
+
+    Attributes:
+        references: Upright pictures ``(M, C, H, W)``, or their features ``(M, D)``; only mean and covariance
+            are kept.
+        labels: Class of each reference, shape ``(M,)``: a mean for each class, one covariance for all.
+        shrinkage: Share of a multiple of the identity in the covariance, in [0, 1]; None: the oracle
+            approximating shrinkage (Chen et al. 2010, equation 23).
+
+    Reference:
+        Lee et al. 2018, arXiv 1807.03888; relative: Ren et al. 2021, arXiv 2106.09022.
+    """
+
+    references: Tensor
+    labels: Tensor | None = None
+    shrinkage: float | None = None
+    means: Tensor = field(init=False)
+    whitening: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self._references(self.references).double()
+        labels = torch.zeros(len(known), dtype=torch.long) if self.labels is None else self.labels
+        check_batch("labels", len(labels), len(known), "references")
+        numbers = torch.unique(labels, return_inverse=True)[1].to(known.device)
+        count = int(numbers.max()) + 1
+        sums = known.new_zeros(count, known.shape[1]).index_add_(0, numbers, known)
+        means = sums / torch.bincount(numbers, minlength=count).unsqueeze(1)
+        covariance = shrunk(known - means[numbers], self.shrinkage)
+        factor = torch.linalg.cholesky(covariance)
+        eye = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+        whitening = torch.linalg.solve_triangular(factor, eye, upper=False).T  # W Wᵀ = covariance⁻¹
+        for name, value in (("means", means @ whitening), ("whitening", whitening)):
+            object.__setattr__(self, name, value.float())
+        object.__setattr__(self, "references", known[:0])
+
+    def measure(self, pictures: Tensor, answers: Answers) -> Tensor:
+        """Return half the squared distances, shape ``(N,)``."""
+        found = self._vectors(answers)
+        white = found @ self.whitening.to(found)
+        return 0.5 * torch.cdist(white, self.means.to(found)).square().amin(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity(_OfFeatures):
+    """Minus the largest cosine to any of the targets: a CLIP-like score.
+
+    Attributes:
+        targets: Embeddings of texts ("a photo, upright") or of pictures, shape ``(M, D)``.
+    """
+
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", F.normalize(self._references(self.targets, "targets"), dim=1))
+
+    def measure(self, pictures: Tensor, answers: Answers) -> Tensor:
+        """Return minus the cosines, shape ``(N,)``."""
+        found = F.normalize(self._vectors(answers), dim=1)
+        return -(found @ self.targets.to(found).T).amax(1)
+
+
+def shrunk(centred: Tensor, shrinkage: float | None) -> Tensor:
+    """Return the covariance of centred features ``(M, D)``, shrunk towards a multiple of the identity.
+
+    Raises:
+        ValueError: If ``shrinkage`` is not in [0, 1].
+    """
+    count, size = centred.shape
+    covariance = centred.T @ centred / count
+    trace = covariance.trace()
+    if shrinkage is None:
+        square = covariance.square().sum()
+        above = (1 - 2 / size) * square + trace**2
+        below = (count + 1 - 2 / size) * (square - trace**2 / size)
+        shrinkage = 1.0 if below <= 0 else min(1.0, float(above / below))
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
+    eye = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+    floor = torch.finfo(torch.float32).eps * trace.clamp(min=1e-30) / size  # positive definite in any case
+    return (1 - shrinkage) * covariance + (shrinkage * trace / size + floor) * eye

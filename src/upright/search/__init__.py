@@ -1,0 +1,8 @@
+"""Searches for the pose of least energy, behind one contract: `Search.find`."""
+
+from .base import Found as Found
+from .base import Search as Search
+from .bayesian import BayesianSearch as BayesianSearch
+from .gradient import GradientSearch as GradientSearch
+from .grid import Grid as Grid
+from .random import RandomSearch as RandomSearch
