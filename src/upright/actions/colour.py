@@ -35,18 +35,30 @@ def turn_hue(g: Element, x: Image) -> Image:
     if _channels(x) == 1 or not x.data.shape[0]:
         return x
     thirds = group.thirds(g)
-    looks = not torch.compiler.is_compiling() and not g.value.requires_grad
-    if looks and group.treats_channels_alike and bool((thirds >= 0).all()):
-        source = (torch.arange(3, device=x.data.device) - thirds[:, None]) % 3  # (B, 3)
-        index = source.view(-1, *[1] * (x.data.ndim - 4), 3, 1, 1).expand(x.data.shape)
-        return x.replace(data=x.data.gather(-3, index))
+    permuted = _permuted(x.data, thirds.clamp(min=0))
+    looks = not torch.compiler.is_compiling() and group.treats_channels_alike
+    if looks and not g.value.requires_grad and bool((thirds >= 0).all()):
+        return x.replace(data=permuted)
     weights = group.weights(g)
 
     def turn(colours: Tensor) -> Tensor:
-        own, previous, following = (_spread(w, colours) for w in weights.unbind(-1))
-        return own * colours + previous * colours.roll(1, -3) + following * colours.roll(-1, -3)
+        _, previous, following = (_spread(w, colours) for w in weights.unbind(-1))
+        changes = colours.roll(1, -3) - colours, colours.roll(-1, -3) - colours  # 0 on greys, exactly
+        return colours + previous * changes[0] + following * changes[1]
 
-    return _on_colours(g, x, turn)
+    turned = _on_colours(g, x, turn)
+    if not group.treats_channels_alike:
+        return turned
+    exact = (thirds >= 0).view(-1, *[1] * (x.data.ndim - 1))
+    slope = turned.data - turned.data.detach() if g.value.requires_grad else 0  # reaches the angle
+    return turned.replace(data=torch.where(exact, permuted + slope, turned.data))
+
+
+def _permuted(data: Tensor, thirds: Tensor) -> Tensor:
+    """Permute the channels of pictures by thirds of a turn, shape ``(B,)``: no arithmetic, any dtype."""
+    source = (torch.arange(3, device=data.device) - thirds[:, None]) % 3  # (B, 3)
+    index = source.view(-1, *[1] * (data.ndim - 4), 3, 1, 1)
+    return data.gather(-3, index.expand(data.shape))
 
 
 @register_action(Brightness, Image)

@@ -15,6 +15,7 @@ from ..canonicalizers.pose import Pose
 from ..groups.base import Element, Group
 from ..groups.parse import parse_finite_group
 from ..groups.planar import PlanarGroup
+from ..groups.product import planar_part
 from ..kinds import Logits
 from .arrays import as_arrays, as_tensors, holds_arrays
 from .call import PICTURE_NAMES, Call, positional_names, read_call
@@ -341,15 +342,17 @@ class Adapted(nn.Module):
         if not isinstance(call.pictures, Tensor) or call.batch == 0:
             return None
         height, width = call.pictures.shape[-2:]
-        group = g.group
-        if height == width or not isinstance(group, PlanarGroup):
+        plane = planar_part(g)
+        if height == width or plane is None:
             return None
+        group = plane.group
+        assert isinstance(group, PlanarGroup)
         if not group.is_exact_on_grid:
             raise ValueError(
                 f"{group} turns by more than quarter turns and needs square pictures, got {height}×{width}; "
                 "pad or resize them to a square first"
             )
-        swaps = group.quarter_turns(g) % 2 == 1
+        swaps = group.quarter_turns(plane) % 2 == 1
         return swaps if bool(swaps.any()) and not bool(swaps.all()) else None
 
     def _conjugate_shapes(self, call: Call, g: Element, swaps: Tensor) -> Result:

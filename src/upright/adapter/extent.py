@@ -16,6 +16,7 @@ from torch import Tensor
 from ..actions import act
 from ..groups.base import Element
 from ..groups.planar import PlanarGroup
+from ..groups.product import planar_part
 from ..kinds import Boxes, Invariant, Kind, OrientedBoxes, Points
 from .spec import Size
 
@@ -67,7 +68,7 @@ def turn_within(g: Element, kind: Kind, extents: list[Size], canvas: Size) -> Ki
     if isinstance(kind, Invariant) or not extents:
         return kind
     group = g.group
-    if not (isinstance(group, PlanarGroup) and group.is_exact_on_grid):
+    if not group.is_exact_on_grid:
         uneven = next((e for e in extents if e[0] != e[1]), None)
         if uneven is not None:
             raise ValueError(
@@ -101,9 +102,10 @@ def _turn_grid(g: Element, kind: Kind, extent: Size, canvas: Size, odd: bool) ->
 
 def _swaps(g: Element) -> list[bool]:
     """Say which elements swap height and width."""
-    group = g.group
-    if not isinstance(group, PlanarGroup):
+    plane = planar_part(g)
+    if plane is None:
         return [False] * len(g)
-    turns = group.quarter_turns(g)  # -1 where the angle is none
+    assert isinstance(plane.group, PlanarGroup)
+    turns = plane.group.quarter_turns(plane)  # -1 where the angle is none
     odd: list[bool] = ((turns == 1) | (turns == 3)).tolist()
     return odd

@@ -14,8 +14,9 @@ from torch import Tensor
 from .base import Element, FiniteGroup, Group
 from .colour import Brightness, ColourGroup, Contrast, CyclicHue, Gamma, HueGroup
 from .lie import LieGroup
-from .planar import PlanarGroup
-from .projective import Affine, Homography, PlaneMap, Scale, plane_homography
+from .planar import Cyclic, PlanarGroup
+from .projective import Affine, Homography, PlaneMap, Scale, Translation, plane_homography
+from .rotations import SO2
 
 Condition = Callable[[Any, Any], bool]
 _COMMUTING: dict[tuple[type[Group], type[Group]], Condition | None] = {}
@@ -295,6 +296,18 @@ def planar_factor(group: Group) -> PlanarGroup | None:
     """Return the group of a `planar_part`; None: there is none."""
     part = planar_part(group.identity())
     return part.group if part is not None and isinstance(part.group, PlanarGroup) else None
+
+
+def moves_plane_only(group: Group) -> bool:
+    """Say whether a group is known to move places, and to leave colours as they are."""
+    return all(isinstance(factor, (PlanarGroup, PlaneMap)) for factor in factors_of(group))
+
+
+def reflects(group: Group) -> bool:
+    """Say whether elements may mirror a picture; of groups that are not known, that they may."""
+    return not all(
+        isinstance(factor, (Cyclic, SO2, Scale, Translation, ColourGroup)) for factor in factors_of(group)
+    )
 
 
 def _flat(groups: tuple[Group, ...]) -> tuple[Group, ...]:

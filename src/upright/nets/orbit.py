@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..actions import act
 from ..actions.grid import move_grid, permuted, resample
 from ..groups.base import FiniteGroup
-from ..groups.parse import parse_planar_group
+from ..groups.parse import parse_finite_group
 from ..groups.planar import FinitePlanarGroup
-from ..kinds import Interpolation
+from ..groups.product import reflects
+from ..kinds import Image, Interpolation
 from .thumbnail import disc
 
 
@@ -22,18 +24,18 @@ class OrbitScorer(nn.Module):
     Args:
         network: Any network on pictures ``(N, C, s, s)``; it returns one score per picture, ``(N,)`` or
             ``(N, 1)``, or a vector ``(N, D)``, which is compared with a learned reference.
-        group: The group, or its name.
+        group: The group, or its name: any finite group that moves pictures, products and hues among them.
         vector: D, if the network returns vectors.
-        offset_degrees: Turn all copies by this angle more. With ``180 / n`` every copy of a C_n orbit, ``n``
-            a multiple of 4, is resampled alike, so that no blur tells them apart.
+        offset_degrees: For C_n and D_n: turn all copies by this angle more. With ``180 / n`` every copy of a
+            C_n orbit, ``n`` a multiple of 4, is resampled alike, so that no blur tells them apart.
         blur: Standard deviation in pixels of a Gaussian blur before turning, which drowns that of resampling.
         interpolation: How copies are resampled: ``"bilinear"``, or ``"bicubic"``, which blurs less.
         mirror: In evaluation, average over every copy and its mirror image; for rotations of pictures whose
             mirror images are upright too. Steadier scores for twice the time; training sees no mirror images
             (half of the pictures are mirrored by the usual augmentation).
         twice: In evaluation, average with the scores of a copy that is turned, and thus resampled, by the
-            smallest angle of the group; for groups that resample. The pose then hardly depends on whether the
-            picture itself was resampled before, for twice the time.
+            smallest angle of the group; for C_n and D_n that resample. The pose then hardly depends on
+            whether the picture itself was resampled before, for twice the time.
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489 (optimised canonicalization); Panigrahi and Mondal 2024,
@@ -53,10 +55,15 @@ class OrbitScorer(nn.Module):
         twice: bool = False,
     ) -> None:
         super().__init__()
-        parsed = parse_planar_group(group)
-        if twice and (parsed.is_exact_on_grid or vector):
-            raise ValueError(f"twice=True needs a group that resamples and a network of scores, got {parsed}")
-        if mirror and parsed.order > parsed.n:
+        parsed = parse_finite_group(group)
+        planar = isinstance(parsed, FinitePlanarGroup)
+        if twice and (not planar or parsed.is_exact_on_grid or vector):
+            raise ValueError(
+                f"twice=True needs C<n> or D<n> that resamples and a network of scores, got {parsed}"
+            )
+        if offset_degrees and not planar:
+            raise ValueError(f"offset_degrees needs C<n> or D<n>, got {parsed}")
+        if mirror and reflects(parsed):
             raise ValueError(f"mirror=True makes the reflections of {parsed} tie; use it with rotations only")
         self.network = network
         self.group = parsed
@@ -112,7 +119,7 @@ class OrbitScorer(nn.Module):
 
 def turned_copies(
     x: Tensor,
-    group: FinitePlanarGroup,
+    group: FiniteGroup,
     offset_degrees: float = 0.0,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
@@ -121,6 +128,10 @@ def turned_copies(
     Copies that are no quarter turns of each other are resampled, with the border mirrored, and all copies are
     masked to the inscribed disc, which every rotation keeps.
     """
+    if not isinstance(group, FinitePlanarGroup):
+        picture = Image(x, border="reflect", interpolation=interpolation)
+        every = torch.stack([act(g, picture).data for g in group.elements(x.device).inverse()])
+        return every if group.is_exact_on_grid else every * disc(x.shape[-1], x)
     if group.is_exact_on_grid and not offset_degrees:
         moves = group.all_grid_moves()  # a reflection is its own inverse
         return torch.stack([permuted(x, move if move >= 4 else -move % 4) for move in moves])

@@ -17,7 +17,7 @@ from ..adapter import Adapted
 from ..canonicalizers import Canonicalizer, Pose
 from ..data import split_batch
 from ..groups.base import FiniteGroup
-from ..groups.planar import FinitePlanarGroup, PlanarGroup
+from ..groups.product import moves_plane_only, reflects
 from ..kinds import Border, Image
 from ..losses import (
     consistency_loss,
@@ -53,7 +53,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         consistency_weight: Weight of the consistency loss: the posterior must not change when artefacts are
             destroyed, nor, for groups that resample, when the picture is moved and the posterior with it.
         augment: What the canonicalizer sees instead of the picture while training: True for
-            `DestroyArtefacts`, False for the picture itself, or a callable ``(pictures, generator)``.
+            `DestroyArtefacts` (without its changes of colour where the group moves colours), False for the
+            picture itself, or a callable ``(pictures, generator)``.
         predictor_augment: Applied to the pictures of a predictor that is trained, such as `CropAndFlip`.
         loss: Task loss of each picture, ``(output, labels) -> (B,)``; default: cross-entropy.
         optimizer: ``"adamw"`` or ``"sgd"`` (with Nesterov momentum 0.9).
@@ -240,8 +241,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         to be learned. The posterior is turned back, so that the prior applies to it.
         """
         group = self.canonicalizer.group
-        on_grid = not isinstance(group, PlanarGroup) or group.is_exact_on_grid
-        if on_grid or generator is None or not isinstance(pictures, Tensor):
+        if group.is_exact_on_grid or generator is None or not isinstance(pictures, Tensor):
             return cast(Pose, self.canonicalizer(pictures))
         g = group.sample(len(pictures), generator=generator)
         moved = act(g, Image(pictures.float(), border=self.border)).data
@@ -268,11 +268,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
 
     def _consistency(self, pose: Pose, pictures: Any, generator: torch.Generator) -> Tensor:
         group = pose.group
-        if (
-            isinstance(group, FinitePlanarGroup)
-            and not group.is_exact_on_grid
-            and isinstance(pictures, Tensor)
-        ):
+        if isinstance(group, FiniteGroup) and not group.is_exact_on_grid and isinstance(pictures, Tensor):
             g = group.sample(len(pictures), generator=generator)
             moved = act(g, Image(pictures.float(), border=self.border)).data
             return consistency_loss(pose, self.canonicalizer(moved), moved_by=g)
@@ -338,8 +334,8 @@ class _Cosine:
 
 def _augmentation(augment: bool | Augment, group: Any) -> Augment | None:
     if isinstance(augment, bool):
-        reflects = str(group) != "SO2" and (not isinstance(group, FinitePlanarGroup) or group.order > group.n)
-        return DestroyArtefacts(flip=not reflects) if augment else None
+        colours = {} if moves_plane_only(group) else {"colour": 0.0, "grey": 0.0}  # they are the pose
+        return DestroyArtefacts(flip=not reflects(group), **colours) if augment else None
     return augment
 
 
