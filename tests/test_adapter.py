@@ -219,7 +219,7 @@ def test_gradients_pass_through_to_the_picture_and_the_model():
     [
         ({"mode": "best"}, ValueError, "mode must be one of 'canonical', 'top_k', 'average', got 'best'"),
         ({"canvas": "crop"}, ValueError, "canvas must be one of 'bucket', 'pad', 'stretch', got 'crop'"),
-        ({"top_k": 2}, ValueError, "need mode='top_k', got mode='canonical'"),
+        ({"top_k": 2}, ValueError, "needs mode='top_k' or 'weighted', got mode='canonical'"),
         ({"mode": "top_k", "top_k": 0}, ValueError, "top_k must be positive, got 0"),
         ({"mode": "top_k", "cover": 1.5}, ValueError, r"cover must lie in \(0, 1\], got 1.5"),
         ({"outputs": "polygon"}, ValueError, "unknown kind 'polygon'; expected one of boxes, image"),

@@ -83,7 +83,7 @@ MISTAKES = {
     "network without training": ([*ADAPT, "--network", "polar"], "needs training; give --train DATA"),
     "training data missing": ([*ADAPT, "--train", "./nowhere"], "nowhere does not exist"),
     "training data unreadable": ([*ADAPT, "--train", "my_code.py"], "neither a folder nor a .parquet file"),
-    "mode without top_k": ([*TRAIN, "--mode", "average", "--top-k", "2"], "need mode='top_k'"),
+    "mode without top_k": ([*TRAIN, "--mode", "average", "--top-k", "2"], "needs mode='top_k'"),
     "cover out of range": ([*TRAIN, "--cover", "1.5"], r"cover must lie in \(0, 1\], got 1.5"),
     "mean without std": ([*ADAPT, "--mean", "0", "0", "0"], "--mean and --std go together"),
     "resume nowhere": ([*TRAIN, "--resume"], "--resume needs --checkpoints"),

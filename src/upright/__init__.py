@@ -9,6 +9,9 @@ from .canonicalizers import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .canonicalizers import DiscreteCanonicalizer as DiscreteCanonicalizer
 from .canonicalizers import IdentityCanonicalizer as IdentityCanonicalizer
 from .canonicalizers import Pose as Pose
+from .confidence import Gate as Gate
+from .confidence import deployment_prior as deployment_prior
+from .confidence import estimate_prior as estimate_prior
 from .evaluation import Report as Report
 from .evaluation import evaluate as evaluate
 from .factory import CanonicalizerConfig as CanonicalizerConfig

@@ -25,14 +25,16 @@ from ._files import write_folder
 from ._packing import StoredDtype, pack, unpack
 from ._version import __version__
 from .adapter.adapted import Adapted
-from .canonicalizers import Canonicalizer, DiscreteCanonicalizer
+from .canonicalizers import Canonicalizer
 from .factory import CanonicalizerConfig, assemble, build
 from .manifest import (
     SCHEMA_VERSION,
     LoadError,
     Manifest,
+    decode_gate,
     decode_prior,
     decode_spec,
+    encode_gate,
     encode_prior,
     encode_spec,
 )
@@ -129,6 +131,7 @@ def load(
         for key in ("inputs", "outputs"):
             if key in settings:
                 settings[key] = decode_spec(settings[key])
+        settings["gate"] = decode_gate(settings.get("gate"))
         return assemble(model, loaded, **settings)
     except (TypeError, ValueError) as error:
         raise LoadError(f"{path / MANIFEST} holds adapter settings that do not fit: {error}") from error
@@ -232,8 +235,9 @@ def _describe(
     settings: dict[str, Any] = {}
     model: dict[str, Any] | None = None
     if isinstance(adapted, Adapted):
-        for name in ("mode", "top_k", "cover", "evidence", "canvas"):
+        for name in ("mode", "top_k", "cover", "cut", "evidence", "canvas"):
             settings[name] = getattr(adapted, name)
+        settings["gate"] = encode_gate(adapted.gate)
         settings["inputs"], settings["outputs"] = encode_spec(adapted.inputs), encode_spec(adapted.outputs)
         kind = adapted.model if isinstance(adapted.model, type) else type(adapted.model)
         name_or_path = getattr(adapted.model, "name_or_path", None)
@@ -242,8 +246,10 @@ def _describe(
     elif reference is not None:
         model = {"reference": reference, "class": None}
     state: dict[str, Any] = {}
-    if isinstance(canonicalizer, DiscreteCanonicalizer):
-        state["temperature"] = round(float(canonicalizer.temperature), 6)
+    temperature = getattr(canonicalizer, "temperature", None)
+    if isinstance(temperature, Tensor):
+        state["temperature"] = round(float(temperature), 6)
+    if "deployment_prior" in vars(canonicalizer):
         state["deployment_prior"] = encode_prior(canonicalizer.deployment_prior)
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -283,8 +289,13 @@ def _load_weights(
                 f"{path / WEIGHTS} holds values that are not finite in {name}; save the model again"
             )
     made.load_state_dict(state)
-    if isinstance(made, DiscreteCanonicalizer) and manifest.state.get("deployment_prior") is not None:
-        made.deployment_prior = decode_prior(manifest.state["deployment_prior"], str(path / MANIFEST))
+    if manifest.state.get("deployment_prior") is not None:
+        where = str(path / MANIFEST)
+        try:
+            prior = decode_prior(manifest.state["deployment_prior"], where)
+            made.deployment_prior = made.with_prior(prior).deployment_prior  # checked by the view
+        except (TypeError, ValueError) as error:
+            raise LoadError(f"{where} holds a deployment prior that does not fit: {error}") from error
     return made.eval()
 
 

@@ -11,17 +11,20 @@ from typing import Any
 
 from ._version import __version__
 from .adapter.spec import KINDS, kind_class
+from .confidence import Gate, NearUprightPrior
 from .kinds import Kind
-from .priors import CategoricalPrior, IdentityPrior, Prior, UniformPrior
+from .priors import CategoricalPrior, IdentityPrior, Prior, UniformPrior, VonMisesPrior
 
 SCHEMA_VERSION = 1
 """Version of the layout that this library writes, and the newest that it reads."""
 
-_ADAPTER_KEYS = {"mode", "top_k", "cover", "evidence", "canvas", "inputs", "outputs"}
+_ADAPTER_KEYS = {"mode", "top_k", "cover", "cut", "evidence", "gate", "canvas", "inputs", "outputs"}
 _PRIORS: dict[str, type[Prior]] = {
     "identity": IdentityPrior,
     "categorical": CategoricalPrior,
     "uniform": UniformPrior,
+    "von_mises": VonMisesPrior,
+    "near_upright": NearUprightPrior,
 }
 
 
@@ -137,7 +140,7 @@ def encode_prior(prior: Prior | None) -> Any:
             return {"prior": name, **asdict(prior)}  # type: ignore[call-overload]
     raise TypeError(
         f"a deployment prior of type {type(prior).__name__} cannot be saved; use a CategoricalPrior "
-        "or set canonicalizer.deployment_prior=None"
+        "or canonicalizer.with_prior(None)"
     )
 
 
@@ -150,6 +153,20 @@ def decode_prior(data: Any, where: str) -> Prior:
         raise LoadError(
             f"{where} holds a deployment prior that cannot be read ({error}); save it again"
         ) from error
+
+
+def encode_gate(gate: Gate | None) -> Any:
+    """Return a gate as plain data; None stays None."""
+    return None if gate is None else asdict(gate)
+
+
+def decode_gate(data: Any) -> Gate | None:
+    """Invert `encode_gate`; raises TypeError or ValueError."""
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise TypeError(f"gate must hold settings by name, got {data!r}")
+    return Gate(**data)
 
 
 def _encode_kind(spec: Any) -> Any:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_fraction, check_positive
+from .._checks import check_choice
 from ..canonicalizers.base import Canonicalizer
 from ..canonicalizers.pose import Pose
+from ..confidence.gate import Gate, Gated
 from ..groups.base import Element, Group
-from ..groups.parse import parse_finite_group
 from ..groups.planar import PlanarGroup
 from ..groups.product import planar_part
 from ..kinds import Logits
+from ..priors import Prior
 from .arrays import as_arrays, as_tensors, holds_arrays
 from .call import PICTURE_NAMES, Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
 from .embedding import Embedding
+from .passes import SETTINGS, Mode, check_passes, plan_passes
 from .result import Result, blend, merge, read_result
 from .signature import InputSpec, Signature, unwrapped
 from .spec import OutputSpec, Size, check_outputs
-
-Mode = Literal["canonical", "top_k", "average"]
-MODES: tuple[Mode, ...] = ("canonical", "top_k", "average")
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,18 @@ class Run:
 
     Attributes:
         output: What the model returns, in the frame of the user's pictures.
-        pose: The poses.
+        pose: The poses at which the model was run; the identity for pictures that are left alone.
         passes: How many times the model ran on each picture, shape ``(B,)``, int64.
+        gated: Which pictures the gate left alone, shape ``(B,)``, bool: the bare model's result, which is not
+            equivariant; None without a gate.
+        flagged: Which pictures the gate marked, shape ``(B,)``, bool; None without a gate.
     """
 
     output: Any
     pose: Pose
     passes: Tensor
+    gated: Tensor | None = None
+    flagged: Tensor | None = None
 
 
 class Adapted(nn.Module):
@@ -54,13 +58,17 @@ class Adapted(nn.Module):
         model: The predictor φ, untouched: a module or any callable.
         canonicalizer: The canonicalizer c.
         mode: ``"canonical"`` runs the model once, at the likeliest pose. ``"top_k"`` averages its outputs
-            over the likeliest poses, weighted by their probabilities. ``"average"`` averages over the whole
-            group.
-        top_k: For ``"top_k"``: the most poses a picture may take; None: the whole group.
+            over the likeliest poses, weighted by their probabilities. ``"weighted"`` does so with weights
+            that vanish before a pose is dropped, so that the output changes continuously with the input.
+            ``"average"`` averages over the whole group.
+        top_k: For ``"top_k"`` and ``"weighted"``: the most poses a picture may take; None: all.
         cover: For ``"top_k"``: stop as soon as the poses taken cover this probability, so that clear pictures
             cost one pass; None: always take ``top_k``.
-        evidence: For ``"top_k"`` on class scores: weights are multiplied by ``exp(-evidence · H)``, ``H`` the
+        cut: For ``"weighted"``: a pose counts by as much as its probability exceeds ``cut`` times that of the
+            likeliest pose; None: 0.2. At 1 only the likeliest is taken.
+        evidence: For both, on class scores: weights are multiplied by ``exp(-evidence · H)``, ``H`` the
             entropy in nats of the model's prediction at that pose. The model is usually surest upright.
+        gate: Which pictures are left as they are, in evaluation; None: none.
         canvas: How pictures that are not square share a call: ``"bucket"``, ``"pad"`` or ``"stretch"``.
         inputs: Kinds of the arguments that are moved, by name or position; None: what ``signature`` says, or
             the first is a picture.
@@ -80,7 +88,9 @@ class Adapted(nn.Module):
         mode: Mode = "canonical",
         top_k: int | None = None,
         cover: float | None = None,
+        cut: float | None = None,
         evidence: float = 0.0,
+        gate: Gate | None = None,
         canvas: Canvas = "bucket",
         inputs: Mapping[int | str, InputSpec] | None = None,
         outputs: OutputSpec | None = None,
@@ -91,14 +101,10 @@ class Adapted(nn.Module):
             raise TypeError(f"model must be callable, got {type(model).__name__}")
         if not isinstance(canonicalizer, Canonicalizer):
             raise TypeError(f"canonicalizer must be a Canonicalizer, got {type(canonicalizer).__name__}")
-        check_choice("mode", mode, MODES)
         check_choice("canvas", canvas, CANVASES)
-        if mode != "top_k" and (top_k is not None or cover is not None or evidence):
-            raise ValueError(f"top_k, cover and evidence need mode='top_k', got mode={mode!r}")
-        if top_k is not None:
-            check_positive("top_k", top_k)
-        if cover is not None:
-            check_fraction("cover", cover)
+        check_passes(mode, top_k, cover, cut, evidence)
+        if gate is not None and not isinstance(gate, Gate):
+            raise TypeError(f"gate must be a Gate, got {type(gate).__name__}; write gate=upright.Gate(…)")
         check_outputs(inputs or {})
         check_outputs("logits" if outputs is None else outputs)
         if mode != "canonical" and outputs is None and signature is not None and not signature.averages:
@@ -108,7 +114,8 @@ class Adapted(nn.Module):
             )
         self.model = model
         self.canonicalizer = canonicalizer
-        self.mode, self.top_k, self.cover, self.evidence = mode, top_k, cover, evidence
+        self.mode, self.top_k, self.cover, self.cut, self.evidence = mode, top_k, cover, cut, evidence
+        self.gate = gate
         self.canvas, self.inputs, self.outputs, self.signature = canvas, inputs, outputs, signature
 
     @property
@@ -130,11 +137,14 @@ class Adapted(nn.Module):
 
     def replace(self, **changes: Any) -> Adapted:
         """Return an adapted model with other settings; the model and the canonicalizer are shared."""
-        names = ["model", "canonicalizer", "mode", "canvas", "inputs", "outputs", "signature"]
-        if changes.get("mode", self.mode) == "top_k":
-            names += ["top_k", "cover", "evidence"]
+        names = ["model", "canonicalizer", "mode", "gate", "canvas", "inputs", "outputs", "signature"]
+        names += SETTINGS.get(changes.get("mode", self.mode), ())
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Adapted(**{**settings, **changes})
+
+    def with_prior(self, prior: Prior | None) -> Adapted:
+        """Return an adapted model that decides under a deployment prior; see `Canonicalizer.with_prior`."""
+        return self.replace(canonicalizer=self.canonicalizer.with_prior(prior))
 
     def __getattr__(self, name: str) -> Any:
         """Reach methods and data of a model whose class is known: its configuration, its text tower."""
@@ -174,24 +184,26 @@ class Adapted(nn.Module):
             run = self.run(*args, **kwargs)
             return replace(run, output=as_arrays(run.output))
         call = self._read(args, kwargs)
-        pose = self._pose(call)
+        found = self._decided(call)
+        pose, marks = found.pose, (None, None) if self.gate is None else (found.gated, found.flagged)
         if self.mode == "canonical" or call.batch == 0:
             result = self._conjugate(call, pose.element, pose.weights)
-            return Run(result.output(), pose, torch.ones_like(pose.element.value))
-        if self.mode == "average":
-            ranked, probs = self._whole_group(call.batch, pose)
-        else:
-            ranked, probs = pose.top_k(self.top_k)
-        return self._several(call, pose, ranked, probs)
+            passes = torch.ones(call.batch, dtype=torch.long, device=pose.element.device)
+            return Run(result.output(), pose, passes, *marks)
+        ranked, weights = plan_passes(
+            pose, self.mode, top_k=self.top_k, cover=self.cover, cut=self.cut, gated=found.gated
+        )
+        result, passes = self._several(call, ranked, weights)
+        return Run(result.output(), pose, passes, *marks)
 
     def pose(self, *args: Any, **kwargs: Any) -> Pose:
         """Return the poses of the pictures among the arguments, without running the model."""
-        return self._pose(self._read(args, kwargs))
+        return self._decided(self._read(args, kwargs)).pose
 
     def canonicalize(self, *args: Any, **kwargs: Any) -> tuple[Any, Pose]:
         """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
         call = self._read(args, kwargs)
-        pose = self._pose(call)
+        pose = self._decided(call).pose
         if isinstance(call.pictures, Tensor) and self._swaps(call, pose.element) is None:
             return call.moved_back(pose.element).pictures, pose
         one = [
@@ -225,11 +237,12 @@ class Adapted(nn.Module):
         height, width = call.frame
         if height != width:
             raise ValueError(f"pictures must be square to be embedded, got {height}×{width}; pad them first")
-        pose = self._pose(call)
-        features = getattr(unwrapped(self.model), embeds.method)(call.moved_back(pose.element).pictures)
+        found = self._decided(call)
+        back = call.moved_back(found.pose.element)
+        features = getattr(unwrapped(self.model), embeds.method)(back.pictures)
         several = len(embeds.arguments) > 1
         named = dict(zip(embeds.arguments, features if several else [features], strict=True))
-        return Embedding(named, pose, call.frame, call.sizes)
+        return Embedding(named, found.pose, call.frame, call.sizes, found.gated, found.flagged)
 
     def save_pretrained(self, folder: Any, **kwargs: Any) -> None:
         """Save the canonicalizer and how it is used, not the model; see `upright.hub.save`."""
@@ -245,42 +258,39 @@ class Adapted(nn.Module):
         signature = self.signature if self.inputs is None else None
         return read_call(self.model, self.reads, args, kwargs, signature).without_padding()
 
-    def _pose(self, call: Call) -> Pose:
+    def _decided(self, call: Call) -> Gated:
+        """Find the poses, and leave alone what the gate does not let through, before the model runs."""
         if isinstance(call.pictures, Embedding):
             _check_embedding_mode(self.mode)
-            return call.pictures.pose
+            return Gated(call.pictures.pose, call.pictures.gated, call.pictures.flagged)
         pose: Pose = self.canonicalizer(call.seen)
-        return pose
+        if self.gate is not None and pose.weights is None:  # weights: poses are drawn for training
+            return self.gate.decide(pose, self.canonicalizer.deployment_prior)
+        none = torch.zeros(pose.element.shape, dtype=torch.bool, device=pose.element.device)
+        return Gated(pose, none, none)
 
     def _result(self, output: Any, size: Size) -> Result:
         return read_result(
             self.returns, output, size, strict=self.outputs is not None or self.signature is None
         )
 
-    def _whole_group(self, batch: int, pose: Pose) -> tuple[Element, Tensor]:
-        group = parse_finite_group(self.group)
-        order = group.order
-        elements = group.elements(pose.element.device).expand(batch, order)
-        return elements, torch.full((batch, order), 1.0 / order, device=pose.element.device)
+    def _several(self, call: Call, ranked: Element, weights: Tensor) -> tuple[Result, Tensor]:
+        """Run the model rank by rank, each time on the pictures that need another pose, and blend.
 
-    def _several(self, call: Call, pose: Pose, ranked: Element, probs: Tensor) -> Run:
-        """Run the model rank by rank, each time on the pictures that need another pose, and blend."""
-        everyone = torch.arange(call.batch, device=probs.device)
-        parts, index, weights = [self._conjugate(call, ranked[:, 0])], [everyone], [probs[:, 0]]
-        for rank in range(1, probs.shape[1]):
-            needed = probs[:, rank] > 0
-            if self.cover is not None and self.mode == "top_k":
-                needed &= probs[:, :rank].sum(1) < self.cover
-            open_ = needed.nonzero().squeeze(1)
-            if not len(open_):
-                break
-            parts.append(self._conjugate(call.select(open_), ranked[open_, rank]))
-            index.append(open_)
-            weights.append(probs[open_, rank])
+        Returns the results and the number of passes of each picture, shape ``(B,)``.
+        """
+        everyone = torch.arange(call.batch, device=weights.device)
+        parts, index, shares = [self._conjugate(call, ranked[:, 0])], [everyone], [weights[:, 0]]
+        for rank in range(1, weights.shape[1]):
+            open_ = (weights[:, rank] > 0).nonzero().squeeze(1)
+            if len(open_):
+                parts.append(self._conjugate(call.select(open_), ranked[open_, rank]))
+                index.append(open_)
+                shares.append(weights[open_, rank])
         passes = torch.cat(index).bincount(minlength=call.batch)
         if self.evidence:
-            weights = [w * self._evidence(part) for w, part in zip(weights, parts, strict=True)]
-        return Run(blend(parts, index, weights).output(), pose, passes)
+            shares = [w * self._evidence(part) for w, part in zip(shares, parts, strict=True)]
+        return blend(parts, index, shares), passes
 
     def _evidence(self, part: Result) -> Tensor:
         """Return ``exp(-evidence · H)`` of the model's predictions, shape ``(B,)``."""

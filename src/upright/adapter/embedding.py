@@ -25,12 +25,16 @@ class Embedding:
         pose: The poses.
         canvas: Height and width of the pictures as given.
         extents: Height and width of what each canvas holds without its padding.
+        gated: Which pictures were left alone by a gate, shape ``(B,)``, bool.
+        flagged: Which pictures a gate marked, shape ``(B,)``, bool.
     """
 
     features: Mapping[str, Any]
     pose: Pose
     canvas: Size
     extents: list[Size]
+    gated: Tensor
+    flagged: Tensor
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -38,7 +42,9 @@ class Embedding:
 
     def select(self, index: Tensor) -> Embedding:
         """Return the embeddings of some of the pictures, index of shape ``(B,)``."""
-        features, pose = tree_map(
-            lambda x: x[index.to(x.device)] if isinstance(x, Tensor) else x, (self.features, self.pose)
+        features, pose, gated, flagged = tree_map(
+            lambda x: x[index.to(x.device)] if isinstance(x, Tensor) else x,
+            (self.features, self.pose, self.gated, self.flagged),
         )
-        return replace(self, features=features, pose=pose, extents=[self.extents[i] for i in index.tolist()])
+        extents = [self.extents[i] for i in index.tolist()]
+        return replace(self, features=features, pose=pose, extents=extents, gated=gated, flagged=flagged)

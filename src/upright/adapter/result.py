@@ -214,16 +214,20 @@ def _blend_kind(columns: tuple[Kind, ...], index: list[Tensor], shares: list[Ten
             "use mode='canonical' or let the model return scores"
         )
     blended = torch.zeros_like(data, dtype=torch.promote_types(data.dtype, torch.float32))
-    level = torch.zeros_like(blended[..., :1]) if isinstance(first, Logits) else None
+    level = None
+    if isinstance(first, Logits):
+        level, blended = torch.zeros_like(blended[..., :1]), torch.full_like(blended, -math.inf)
     for column, at, share in zip(columns, index, shares, strict=True):
         at, share = at.to(data.device), share.to(blended.device, blended.dtype)
         share = share.view(-1, *[1] * (data.ndim - 1))
         values = column.data.to(blended.dtype)
         if level is not None:
             level.index_add_(0, at, share * values.logsumexp(-1, keepdim=True))
-            values = F.softmax(values, -1)
-        blended.index_add_(0, at, share * values)
+            added = torch.logaddexp(blended[at], F.log_softmax(values, -1) + share.log())
+            blended = blended.index_copy(0, at, added)
+        else:
+            blended.index_add_(0, at, share * values)
     if level is not None:
-        blended = blended.clamp(min=1e-30).log() + level
+        blended = blended + level
     keep = several.to(data.device).view(-1, *[1] * (data.ndim - 1))  # one pose: the model's own bits
     return first.replace(data=torch.where(keep, blended.to(data.dtype), data))

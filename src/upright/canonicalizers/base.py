@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ..groups.base import Group
 from ..groups.parse import parse_group
+from ..priors import Prior
 from .pose import Pose
 
 
@@ -22,6 +25,8 @@ class Canonicalizer(nn.Module, ABC):
         group: The group of the poses, or its name.
     """
 
+    deployment_prior: Prior | None = None
+    """What is known of the poses met in use; see `with_prior`."""
     is_exact_on_grid: bool = False
     """Whether ``c(act(g, x)) == g @ c(x)`` holds to rounding for quarter turns and flips."""
 
@@ -39,6 +44,32 @@ class Canonicalizer(nn.Module, ABC):
         Returns:
             Poses of batch shape ``(B,)``.
         """
+
+    def with_prior(self, prior: Prior | None) -> Self:
+        """Return a view of this canonicalizer that decides under a deployment prior; this one stays as it is.
+
+        Weights and networks are shared. A prior takes the place of another one, it does not add to it.
+
+        Args:
+            prior: How often each pose occurs in use; None: poses are equally likely, so that the decision is
+                equivariant.
+
+        Raises:
+            TypeError: If this canonicalizer has no posterior that a prior could change, or the prior is none.
+            ValueError: If the prior is one of another group.
+        """
+        if "deployment_prior" not in vars(self):
+            raise TypeError(
+                f"{type(self).__name__} has no posterior that a prior could change; let it take a "
+                "deployment_prior, as DiscreteCanonicalizer does"
+            )
+        if prior is not None:
+            if not isinstance(prior, Prior):
+                raise TypeError(f"prior must be a Prior or None, got {type(prior).__name__}")
+            prior.log_density(self.group.identity())  # raises where the two do not fit
+        view = copy.copy(self)
+        view.deployment_prior = prior
+        return view
 
 
 class IdentityCanonicalizer(Canonicalizer):

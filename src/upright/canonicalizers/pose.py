@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -86,6 +89,49 @@ class Pose:
         ranked.scatter_(-1, self._chosen().unsqueeze(-1), float("inf"))
         index = ranked.topk(count, dim=-1).indices
         return self._listed(index), self.probs.detach().gather(-1, index)
+
+    def left_alone(self, where: Tensor) -> Pose:
+        """Return the poses with the identity chosen instead, ``where`` (bool, shape ``(B,)``) says so.
+
+        The posterior stays as it is, so `confidence` is then the probability of the identity.
+        """
+        identity = self.group.identity(*self.element.shape, device=self.element.device)
+        mask = where.reshape(*where.shape, *[1] * self.group.value_ndim)
+        value = torch.where(mask, identity.value, self.element.value)
+        element = Element(self.group, value)
+        if isinstance(self.group, FiniteGroup) and self.candidates is None:
+            return replace(self, element=element)
+        listed = self.element.reshape(-1, 1) if self.candidates is None else self.candidates
+        known = self._known_log_probs()
+        count = known.shape[-1]  # the identity goes to the end of the list, and then trades places
+        values = torch.cat([listed.value, identity.value.unsqueeze(1)], 1)
+        log_probs = torch.cat([known, torch.full_like(known[:, :1], -math.inf)], 1)
+        place = torch.where(
+            Element(self.group, values).is_identity(), torch.arange(count + 1, device=known.device), count
+        ).amin(1)
+        swapped = torch.where(where, place, 0).unsqueeze(1)
+        order = torch.arange(count + 1, device=known.device).repeat(len(known), 1).scatter(1, swapped, 0)
+        order = order.scatter(1, torch.zeros_like(swapped), swapped)
+        rows = torch.arange(len(known), device=known.device).unsqueeze(-1)
+        candidates = Element(self.group, values[rows, order])
+        return replace(self, element=element, candidates=candidates, log_probs=log_probs.gather(1, order))
+
+    def near_identity(self, within: float = 0.0) -> Tensor:
+        """Return the probability that an input stands as it should, shape ``(B,)``.
+
+        Args:
+            within: The largest distance from the identity that counts, in the unit of the group's `distance`
+                (radians for turns).
+        """
+        probs = self.probs
+        if isinstance(self.group, FiniteGroup) and self.candidates is None:
+            listed = self.group.elements(probs.device).expand(*probs.shape)
+        else:
+            listed = self.element.reshape(-1, 1) if self.candidates is None else self.candidates
+        near = listed.is_identity()
+        if within:
+            near |= listed.distance(self.group.identity(device=probs.device)) <= within
+        return torch.where(near, probs, 0.0).sum(-1)
 
     def _chosen(self) -> Tensor:
         """Return the places of the chosen elements among the listed ones, shape ``(B,)``."""
