@@ -19,7 +19,9 @@ from .canonicalizers import (
     Canonicalizer,
     ContinuousCanonicalizer,
     DiscreteCanonicalizer,
+    EnergyCanonicalizer,
     IdentityCanonicalizer,
+    energy_canonicalizer,
 )
 from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
@@ -44,9 +46,9 @@ class CanonicalizerConfig:
 
     Attributes:
         group: Name of the group.
-        network: A name in `NETWORKS`, for continuous groups in `CONTINUOUS_NETWORKS`; ``"identity"``; or
-            ``"module:callable"`` for a network of one's own, which is called as
-            ``callable(group, channels=…, **options)``.
+        network: A name in `NETWORKS`, for continuous groups in `CONTINUOUS_NETWORKS`; ``"identity"``;
+            ``"energy"``, with options of `energy_canonicalizer`; or ``"module:callable"`` for a network of
+            one's own, which is called as ``callable(group, channels=…, **options)``.
         size: Side of the thumbnail; None hands the picture over as it is.
         channels: Channels of the thumbnail.
         standardize: Whether thumbnails are standardised.
@@ -129,8 +131,9 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
 
     Args:
         group: The group, or its name.
-        network: A name in `NETWORKS`, ``"identity"``, or ``"module:callable"``; for SO2 and O2, a name in
-            `CONTINUOUS_NETWORKS`. Default: ``"orbit"``, for SO2 and O2 ``"polar"``.
+        network: A name in `NETWORKS`, ``"identity"``, ``"energy"`` (the model's own energy, no training), or
+            ``"module:callable"``; for SO2 and O2, a name in `CONTINUOUS_NETWORKS`. Default: ``"orbit"``, for
+            SO2 and O2 ``"polar"``.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator``, ``options`` and ``peaks`` of
             `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For finer groups it is
             48, as their orbits are larger, and the orbit network blurs first, to drown the blur of turning.
@@ -155,6 +158,8 @@ def build(config: CanonicalizerConfig) -> Canonicalizer:
     seen: dict[str, Any] = {name: getattr(config, name) for name in ("size", "channels", "standardize")}
     if config.network == "identity":
         made = IdentityCanonicalizer(group)
+    elif config.network == "energy":
+        made = energy_canonicalizer(group, **config.options)
     elif isinstance(group, FiniteGroup):
         network = _network(config.network, NETWORKS)(group, channels=config.channels, **config.options)
         made = DiscreteCanonicalizer(network, group, estimator=config.estimator, **seen)
@@ -171,7 +176,7 @@ def _network(name: str, known: Mapping[str, Callable[..., nn.Module]]) -> Callab
         module, _, attribute = name.partition(":")
         make: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
         return make
-    check_choice("network", name, [*known, "identity", "module:callable"])
+    check_choice("network", name, [*known, "identity", "energy", "module:callable"])
     return known[name]
 
 
@@ -200,7 +205,8 @@ def adapt(
             answers are plain data, see `upright.black_box`.
         group: The transformations, such as ``"C4"`` (quarter turns), ``"C8"``, ``"D4"`` or ``"SO2"`` (any
             angle).
-        canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained); or the
+        canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained), such as
+            ``"energy"``: the pose about which the model itself is surest, which needs no training; or the
             name or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo
             canonicalizer for C4, for other groups an untrained one, which has to be fitted.
         mode: See `Adapted`, also for the remaining arguments.
@@ -260,7 +266,18 @@ def assemble(model: Callable[..., Any], canonicalizer: Canonicalizer, **settings
     signature = signature_of(model)
     if signature is None and settings.get("inputs") is None and settings.get("outputs") is None:
         check_known(model)
+    if isinstance(canonicalizer, EnergyCanonicalizer):
+        canonicalizer = _of_model(canonicalizer, model)
     return Adapted(model, canonicalizer, signature=signature, **settings)
+
+
+def _of_model(canonicalizer: EnergyCanonicalizer, model: Callable[..., Any]) -> EnergyCanonicalizer:
+    """Let a named energy be the model's, and note how it is built again, where it can be."""
+    made, options = canonicalizer.of(model), canonicalizer.options()
+    if getattr(made, "config", None) is None and options is not None:
+        config = CanonicalizerConfig(group=str(made.group), network="energy", options=options)
+        made.config = config  # type: ignore[assignment]
+    return made
 
 
 def choose_canonicalizer(given: Canonicalizer | str | None, group: Group | str) -> Canonicalizer:
@@ -287,7 +304,7 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
 
     if isinstance(given, Canonicalizer):
         return given
-    built = {*NETWORKS, *CONTINUOUS_NETWORKS, "identity"}
+    built = {*NETWORKS, *CONTINUOUS_NETWORKS, "identity", "energy"}
     if isinstance(given, str) and not (given in built or ":" in given):
         return load_canonicalizer(given)
     if given is None:

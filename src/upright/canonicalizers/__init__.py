@@ -5,6 +5,7 @@ from .base import IdentityCanonicalizer as IdentityCanonicalizer
 from .continuous import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .discrete import DiscreteCanonicalizer as DiscreteCanonicalizer
 from .energy import EnergyCanonicalizer as EnergyCanonicalizer
+from .energy import energy_canonicalizer as energy_canonicalizer
 from .estimators import ESTIMATORS as ESTIMATORS
 from .network import NetworkCanonicalizer as NetworkCanonicalizer
 from .pose import Pose as Pose

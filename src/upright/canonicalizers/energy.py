@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from ..groups.base import Element, FiniteGroup, Group
 from ..groups.parse import parse_group
 from ..kinds import Border
 from ..priors import Prior
-from ..search import Found, Grid, RandomSearch, Search
+from ..search import SEARCHES, Found, Grid, RandomSearch, Search
 from .base import Canonicalizer
 from .pose import Pose
 
@@ -90,17 +92,27 @@ class EnergyCanonicalizer(Canonicalizer):
         """Return the canonicalizer with a named energy taken to be that of ``model``; others as they are."""
         if not isinstance(self.energy, str):
             return self
-        made = EnergyCanonicalizer(
-            ENERGIES[self.energy](model), self.group, self.search, float(self.temperature),
-            self.deployment_prior, learned=self.learned, chunk=self.chunk, border=self.border,
-        )  # fmt: skip
-        made.config, made.named = getattr(self, "config", None), self.energy
-        return made.train(self.training)
+        view = copy.copy(self)
+        view.energy, view.named = ENERGIES[self.energy](model), self.energy
+        return view
+
+    def options(self) -> dict[str, Any] | None:
+        """Return what `energy_canonicalizer` builds it from again, as plain data; None: it cannot.
+
+        It can where the energy is a named one of the model, and nothing but settings goes into the search.
+        """
+        name = self.energy if isinstance(self.energy, str) else self.named
+        search = next((key for key, kind in SEARCHES.items() if type(self.search) is kind), None)
+        if name is None or search is None or self.learned is not None:
+            return None
+        settings = {f.name: getattr(self.search, f.name) for f in fields(self.search)}  # type: ignore[arg-type]
+        settings = {key: value for key, value in settings.items() if value is not None}
+        if not all(isinstance(value, (int, float, str)) for value in settings.values()):
+            return None
+        return {"energy": name, "search": search, "chunk": self.chunk, "border": self.border, **settings}
 
     named: str | None = None
     """Name of the energy, where it was given by name."""
-    config: Any = None
-    """How it was built, where it can be built again by that: see `upright.canonicalizer`."""
 
     @torch.no_grad()
     def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:
@@ -194,6 +206,33 @@ class EnergyCanonicalizer(Canonicalizer):
         numbers = found.candidates.value
         every = torch.arange(self.group.order, device=numbers.device)
         return numbers.shape[1] == len(every) and bool((numbers == every).all())
+
+
+def energy_canonicalizer(
+    group: Group,
+    *,
+    energy: str = "logit",
+    search: str | None = None,
+    chunk: int = CHUNK,
+    border: Border = "edge",
+    **settings: Any,
+) -> EnergyCanonicalizer:
+    """Build the canonicalizer of a named energy of the model that will be adapted.
+
+    Args:
+        group: The group.
+        energy: A name in `upright.energies.ENERGIES`.
+        search: A name in `upright.search.SEARCHES`; None: the default of `EnergyCanonicalizer`.
+        chunk: See `EnergyCanonicalizer`.
+        border: See `EnergyCanonicalizer`.
+        **settings: Of the search.
+    """
+    if search is None and settings:
+        raise ValueError(f"settings {sorted(settings)} need a search; name one of {', '.join(SEARCHES)}")
+    if search is not None:
+        check_choice("search", search, SEARCHES)
+    made = None if search is None else SEARCHES[search](**settings)
+    return EnergyCanonicalizer(energy, group, made, chunk=chunk, border=border)
 
 
 def _together(parts: list[Found]) -> Found:

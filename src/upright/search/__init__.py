@@ -6,3 +6,11 @@ from .bayesian import BayesianSearch as BayesianSearch
 from .gradient import GradientSearch as GradientSearch
 from .grid import Grid as Grid
 from .random import RandomSearch as RandomSearch
+
+SEARCHES: dict[str, type[Search]] = {
+    "grid": Grid,
+    "random": RandomSearch,
+    "gradient": GradientSearch,
+    "bayesian": BayesianSearch,
+}
+"""Searches by name; add one by adding an entry ``name: callable(**settings)``."""
