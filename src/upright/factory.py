@@ -26,7 +26,7 @@ from .canonicalizers import (
 from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
-from .groups.planar import PlanarGroup
+from .groups.product import moves_plane_only
 from .kinds import Interpolation
 from .nets import (
     GroupCNN,
@@ -125,6 +125,9 @@ CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {"polar": PolarDensit
 DEFAULTS: dict[str, dict[str, Any]] = {"document": {"size": 256, "standardize": False}}
 """Settings of `CanonicalizerConfig` that a network of `NETWORKS` wants instead of the usual ones."""
 
+_FEW = 8
+"""Largest order of groups whose orbits are looked at in the larger default size."""
+
 
 def canonicalizer(group: Group | str, network: str | None = None, **settings: Any) -> Canonicalizer:
     """Build an untrained canonicalizer that remembers how it was built (``.config``), to be saved.
@@ -135,18 +138,21 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
             ``"module:callable"``; for SO2 and O2, a name in `CONTINUOUS_NETWORKS`. Default: ``"orbit"``, for
             SO2 and O2 ``"polar"``.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator``, ``options`` and ``peaks`` of
-            `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For finer groups it is
-            48, as their orbits are larger, and the orbit network blurs first, to drown the blur of turning.
+            `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For larger groups it is
+            48, as their orbits are larger; where they resample, the orbit network blurs first, to drown the
+            blur of turning. Thumbnails are standardised by default where the group moves the plane only:
+            channels shifted and scaled one by one do not turn with a hue, so colours are seen as they are.
 
     Raises:
         ValueError: If the group or the network is unknown.
     """
     parsed = parse_group(group)
     network = network or ("orbit" if isinstance(parsed, FiniteGroup) else next(iter(CONTINUOUS_NETWORKS)))
-    on_grid = not isinstance(parsed, PlanarGroup) or parsed.is_exact_on_grid
     settings = {**DEFAULTS.get(network, {}), **settings}
-    settings.setdefault("size", 64 if on_grid else 48)
-    if network == "orbit" and not on_grid:
+    few = not isinstance(parsed, FiniteGroup) or parsed.order <= _FEW
+    settings.setdefault("size", 64 if parsed.is_exact_on_grid and few else 48)
+    settings.setdefault("standardize", moves_plane_only(parsed))
+    if network == "orbit" and not parsed.is_exact_on_grid:
         settings["options"] = {"blur": 0.6, **settings.get("options", {})}
     return build(CanonicalizerConfig(group=str(parsed), network=network, **settings))
 
