@@ -229,6 +229,7 @@ def test_parquet_errors(tmp_path):
 
 def test_hub_names(monkeypatch, tmp_path):
     datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("upright.data.sources.hub_answers", lambda name, kind: True)
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
     rows = {"img": [{"bytes": encoded(Image.new("RGB", (8, 8), c)), "path": None} for c in (RED, BLUE)]}
     opened = datasets.Dataset.from_dict({**rows, "label": [1, 0]}, features=features)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from .._online import hub_answers
 from .sets import NO_LABEL, PictureSet, TensorSet, Transform
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .avif .jp2".split())
@@ -219,6 +220,9 @@ def _hub(
             f"no folder or file {name!r} exists here; to load it from the hub: pip install 'upright[hf]'"
         ) from error
     try:
+        cached = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+        if not hub_answers(name, "dataset") and not cached:
+            raise ConnectionError("it cannot be reached; check connection and name")
         opened = datasets.load_dataset(name, split=split)
     except Exception as error:  # the hub client raises many kinds
         text = str(error).strip().splitlines()

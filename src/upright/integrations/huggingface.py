@@ -6,11 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from .._online import hub_answers
 from .models import LoadedModel, ModelError
 from .preprocess import centre_square
 
@@ -49,21 +51,20 @@ def load(reference: str) -> LoadedModel:
         ImportError: If ``transformers`` is missing.
         ModelError: If there is no such classifier, or it cannot be fetched.
     """
-    try:
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
-    except ImportError as error:
-        raise ImportError(
-            f"to load {reference!r} as a transformers model: pip install 'upright[hf]'"
-        ) from error
+    if find_spec("transformers") is None:
+        raise ImportError(f"to load {reference!r} as a transformers model: pip install 'upright[hf]'")
+    local = _is_local(reference)  # before transformers, which takes seconds to import
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
     with _quiet():
         try:
-            model = AutoModelForImageClassification.from_pretrained(reference)
+            model = AutoModelForImageClassification.from_pretrained(reference, local_files_only=local)
         except Exception as error:  # the hub client and transformers raise many kinds
             raise ModelError(
                 _failure(reference, "holds no image classifier that can be loaded", error)
             ) from error
         try:
-            processor = AutoImageProcessor.from_pretrained(reference)
+            processor = AutoImageProcessor.from_pretrained(reference, local_files_only=local)
         except Exception as error:
             raise ModelError(
                 _failure(reference, "holds no image processor (preprocessor_config.json)", error)
@@ -72,6 +73,25 @@ def load(reference: str) -> LoadedModel:
     names = {int(number): str(name) for number, name in (model.config.id2label or {}).items()}
     class_names = tuple(names.get(i, str(i)) for i in range(model.config.num_labels))
     return LoadedModel(model.eval(), preprocess, class_names, "pixel_values", reference)
+
+
+def _is_local(reference: str) -> bool:
+    """Return whether nothing is to be fetched: a folder, or the cache of a hub that does not answer."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(reference).is_dir():
+        return True
+    remedy = "or give a transformers folder, or 'module:callable'"
+    try:
+        answers = hub_answers(reference, "model")
+    except LookupError as error:
+        raise ModelError(f"{error}; {remedy}") from error
+    if not answers and not isinstance(try_to_load_from_cache(reference, "config.json"), str):
+        raise ModelError(
+            f"no folder {reference!r} exists here, the hub cannot be reached, and its cache holds no model "
+            f"of that name; check name and connection, {remedy}"
+        )
+    return not answers
 
 
 def _preprocess(reference: str, processor: Any) -> ProcessorPreprocess:
@@ -93,7 +113,7 @@ def _preprocess(reference: str, processor: Any) -> ProcessorPreprocess:
 def _failure(reference: str, what: str, error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     reason = text if len(text) <= 160 else text[:157] + "…"
-    where = "the folder" if Path(reference).expanduser().is_dir() else "the hub name"
+    where = "the folder" if Path(reference).is_dir() else "the hub name"
     remedy = (
         "save model and image processor into it" if where == "the folder" else "check name and connection"
     )
