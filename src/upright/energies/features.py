@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._checks import check_batch, check_positive
+from ..actions import act
+from ..groups.base import FiniteGroup
+from ..groups.parse import parse_finite_group
+from ..kinds import Image
 from .base import Answers, Energy, Predictor, evaluating, read
 
 FEATURES = ("image_embeds", "pooler_output", "logits")
@@ -172,3 +177,31 @@ def shrunk(centred: Tensor, shrinkage: float | None) -> Tensor:
     eye = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
     floor = torch.finfo(torch.float32).eps * trace.clamp(min=1e-30) / size  # positive definite in any case
     return (1 - shrinkage) * covariance + (shrinkage * trace / size + floor) * eye
+
+
+def relative(
+    kind: Callable[[Predictor, Tensor], Energy],
+    features: Predictor,
+    pictures: Tensor,
+    group: FiniteGroup | str,
+) -> Energy:
+    """Return how much nearer pictures are to upright references than to the same references moved.
+
+    What tells pictures apart but not poses cancels in the difference, which single distances do not do.
+
+    Args:
+        kind: Such as `Mahalanobis` or `NearestFeatures`; called as ``kind(features, references)``.
+        features: The frozen model whose output is read.
+        pictures: Upright references, shape ``(M, C, H, W)``, square.
+        group: The finite group whose other elements move them.
+
+    Example:
+        >>> energy = relative(Mahalanobis, lambda x: x.mean(3).flatten(1), torch.rand(50, 1, 4, 4), "C4")
+        >>> energy(torch.rand(2, 1, 4, 4)).shape
+        torch.Size([2])
+    """
+    parsed = parse_finite_group(group)
+    moved = [features_of(features, act(g, Image(pictures)).data) for g in parsed.elements()]
+    if len(moved) < 2:
+        raise ValueError(f"group must have elements that move something, got {parsed}")
+    return kind(features, moved[0]) - kind(features, torch.cat(moved[1:]))
