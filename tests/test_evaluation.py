@@ -262,14 +262,13 @@ def test_training_mode_is_restored():
     [
         (
             {"rows": ("vanilla", "bare")},
-            "rows must be one of 'vanilla', 'average', 'adapted', 'oracle', got 'bare'",
+            "rows must be a non-empty sequence of 'vanilla', .* got 'bare'",
         ),
         ({"rows": ()}, "rows must be a non-empty"),
         ({"rows": "vanilla"}, "rows must be a non-empty"),
         ({"border": "wrap"}, "border must be one of"),
         ({"confidence": 95}, "confidence must lie between 0 and 1, got 95"),
         ({"limit": 0}, "limit must be positive"),
-        ({"poses": upright.Cyclic(8).elements()}, "poses must be elements of C4"),
     ],
 )
 def test_arguments_out_of_range(settings, message):

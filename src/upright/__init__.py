@@ -14,6 +14,7 @@ from .confidence import deployment_prior as deployment_prior
 from .confidence import estimate_prior as estimate_prior
 from .evaluation import Report as Report
 from .evaluation import evaluate as evaluate
+from .evaluation import evaluate_curve as evaluate_curve
 from .factory import CanonicalizerConfig as CanonicalizerConfig
 from .factory import adapt as adapt
 from .factory import canonicalizer as canonicalizer

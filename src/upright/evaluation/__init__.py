@@ -1,7 +1,10 @@
 """How much it helped: every way to run the model, at every pose, into one `Report`, tables and figures."""
 
+from .annotated import open_annotated as open_annotated
 from .coco import COCO_SIGMAS as COCO_SIGMAS
 from .coco import AveragePrecision as AveragePrecision
+from .curve import evaluate_curve as evaluate_curve
+from .curve import plot_curve as plot_curve
 from .figures import plot_angles as plot_angles
 from .figures import plot_reliability as plot_reliability
 from .gallery import plot_gallery as plot_gallery
@@ -12,6 +15,7 @@ from .measures import Ratio as Ratio
 from .measures import Torchmetric as Torchmetric
 from .metrics import Estimate as Estimate
 from .overhead import Overhead as Overhead
+from .overhead import RowCost as RowCost
 from .overhead import measure_overhead as measure_overhead
 from .protocol import evaluate as evaluate
 from .report import CanonicalizerMetrics as CanonicalizerMetrics
@@ -21,6 +25,7 @@ from .report import Report as Report
 from .report import RowMetrics as RowMetrics
 from .report import Setting as Setting
 from .rows import ROWS as ROWS
+from .rows import Row as Row
 from .tasks import TASKS as TASKS
 from .tasks import Task as Task
 from .tasks import classification as classification
@@ -31,3 +36,5 @@ from .tasks import keypoints as keypoints
 from .tasks import retrieval as retrieval
 from .tasks import segmentation as segmentation
 from .tasks import text as text
+from .transformations import TRANSFORMATIONS as TRANSFORMATIONS
+from .transformations import Transformation as Transformation

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..adapter.spec import Size
-from ..groups.base import FiniteGroup
+from ..groups.base import Group
 from ..groups.planar import PlanarGroup
 from .modes import placed
 
@@ -48,15 +48,15 @@ class Cases:
         return Cases([placed(x, model) for x in self.pictures], self.targets)
 
 
-def labelled_cases(source: Iterable[Any], group: FiniteGroup) -> Iterator[Cases]:
+def labelled_cases(source: Iterable[Any], groups: Sequence[Group]) -> Iterator[Cases]:
     """Yield pictures with class numbers, shape by shape, from the batches of `upright.data.loader`."""
     for pictures, given in source:
         labels = None if given is None else _labels(given, len(pictures)).tolist()
-        yield from by_shape(Cases(pictures, labels), group)
+        yield from by_shape(Cases(pictures, labels), groups)
 
 
 def open_cases(
-    data: Any, batch_size: int, *, lists: bool, group: FiniteGroup, num_workers: int = 0
+    data: Any, batch_size: int, *, lists: bool, groups: Sequence[Group], num_workers: int = 0
 ) -> Iterator[Cases]:
     """Yield cases of any task.
 
@@ -66,7 +66,7 @@ def open_cases(
         batch_size: Pictures a call, unless the data comes in batches.
         lists: Whether pictures that are no batch already are handed over as a list; else they are put
             together shape by shape.
-        group: The group, which may need square pictures.
+        groups: The groups that move the pictures, which may need square ones.
         num_workers: Processes that load a data set.
 
     Raises:
@@ -76,10 +76,10 @@ def open_cases(
     for cases in _batches(data, batch_size, num_workers):
         if lists and not isinstance(cases.pictures, Tensor):
             for picture in cases.pictures:
-                _check_shape(tuple(picture.shape), group)
+                _check_shape(tuple(picture.shape), groups)
             yield cases
         else:
-            yield from by_shape(cases, group)
+            yield from by_shape(cases, groups)
 
 
 def up_to(cases: Iterable[Cases], limit: int | None) -> Iterator[Cases]:
@@ -95,13 +95,13 @@ def up_to(cases: Iterable[Cases], limit: int | None) -> Iterator[Cases]:
             return
 
 
-def by_shape(cases: Cases, group: FiniteGroup) -> Iterator[Cases]:
+def by_shape(cases: Cases, groups: Sequence[Group]) -> Iterator[Cases]:
     """Yield the cases of each shape of pictures, as tensors."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for i, picture in enumerate(cases.pictures):
         shapes.setdefault(tuple(picture.shape), []).append(i)
     for shape, index in shapes.items():
-        _check_shape(shape, group)
+        _check_shape(shape, groups)
         whole = isinstance(cases.pictures, Tensor)
         pictures = (
             cases.pictures[torch.tensor(index)] if whole else torch.stack([cases.pictures[i] for i in index])
@@ -204,14 +204,17 @@ def _labels(given: Any, count: int) -> Tensor:
     return labels.long()
 
 
-def _check_shape(shape: tuple[int, ...], group: FiniteGroup) -> None:
+def _check_shape(shape: tuple[int, ...], groups: Sequence[Group]) -> None:
     if len(shape) != 3:
         raise ValueError(f"pictures must have shape (C, H, W), got {shape}")
-    if shape[1] != shape[2] and isinstance(group, PlanarGroup) and not group.is_exact_on_grid:
-        raise ValueError(
-            f"{group} turns by more than quarter turns and needs square pictures, got "
-            f"{shape[1]}×{shape[2]}; crop or resize them in the transform, or evaluate quarter turns"
-        )
+    if shape[1] == shape[2]:
+        return
+    for group in groups:
+        if isinstance(group, PlanarGroup) and not group.is_exact_on_grid:
+            raise ValueError(
+                f"{group} turns by more than quarter turns and needs square pictures, got "
+                f"{shape[1]}×{shape[2]}; crop or resize them in the transform, or evaluate quarter turns"
+            )
 
 
 def _as_it_is(item: Any) -> Any:

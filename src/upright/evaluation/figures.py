@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import COLOURS, GREY, INK, canvas, direct_title, save
+from .style import COLOURS, GREY, INK, canvas, colours, direct_title, save
 from .tables import number, percent, titled
 
 if TYPE_CHECKING:
     from .report import PoseAccuracy, Report, RowMetrics
 
 _LABELS = {"vanilla": "bare model", "average": "group average", "adapted": "adapted", "oracle": "oracle"}
-_ORDER = ("oracle", "average", "vanilla", "adapted")  # drawn from back to front
+_FRONT = ("vanilla", "adapted")  # drawn last, over the others
 
 
 def plot_angles(
@@ -39,7 +39,7 @@ def plot_angles(
     Raises:
         ValueError: If the group has no angles, or none of the rows was run.
     """
-    shown = [name for name in _ORDER if name in rows and name in report.rows]
+    shown = sorted((name for name in report.rows if name in rows), key=lambda name: name in _FRONT)
     if not shown:
         raise ValueError(f"rows must name rows of the report, {list(report.rows)}, got {list(rows)}")
     poses = report.rows[shown[0]].poses
@@ -56,7 +56,7 @@ def plot_angles(
         axes = figure.add_axes(box, projection="polar")
         _polar(axes, [pose for pose in poses if pose.reflected == reflected], _radii(report, shown))
         for name in shown:
-            _curve(axes, name, report.rows[name], reflected)
+            _curve(axes, name, report.rows[name], reflected, colours(shown)[name])
         if len(panels) > 1:
             text = "flipped, then turned" if reflected else "turned"
             figure.text(
@@ -69,7 +69,7 @@ def plot_angles(
         f"{what} over angle",
         f"{s.model}, {s.group} · {s.pictures:,} pictures, {s.size} · {100 * s.confidence:g}% intervals",
     )
-    _legend(figure, [name for name in _LABELS if name in shown], report)
+    legend(figure, [name for name in report.rows if name in shown], report)
     return save(figure, path)
 
 
@@ -102,11 +102,10 @@ def _polar(axes: Any, poses: list[PoseAccuracy], radii: list[tuple[float, str]])
     axes.set_axisbelow("line")
 
 
-def _curve(axes: Any, name: str, row: RowMetrics, reflected: bool) -> None:
+def _curve(axes: Any, name: str, row: RowMetrics, reflected: bool, colour: str) -> None:
     poses = sorted((p for p in row.poses if p.reflected == reflected), key=lambda pose: pose.degrees or 0.0)
     angles = np.radians([pose.degrees or 0.0 for pose in poses])
     value, low, high = ([getattr(p.accuracy, end) for p in poses] for end in ("value", "low", "high"))
-    colour = COLOURS[name]
     fine, (value_fine, low_fine, high_fine) = _closed(angles, [value, low, high])
     if name == "oracle":
         axes.plot(fine, value_fine, color=colour, linewidth=1.4, linestyle=(0, (4, 3)), zorder=2)
@@ -125,7 +124,7 @@ def _closed(angles: Any, columns: list[list[float]]) -> tuple[Any, list[Any]]:
     return fine, [np.interp(fine, angles, column, period=2 * math.pi) for column in columns]
 
 
-def _legend(figure: Any, shown: list[str], report: Report) -> None:
+def legend(figure: Any, shown: list[str], report: Report) -> None:
     """Name the curves, with the two numbers that sum each up."""
     from matplotlib.lines import Line2D
 
@@ -136,12 +135,13 @@ def _legend(figure: Any, shown: list[str], report: Report) -> None:
         row, x = report.rows[name], left + i * column + 0.08
         dashes: Any = (0, (2.2, 1.4)) if name == "oracle" else "-"
         line = Line2D(
-            [x / width, (x + 0.26) / width], [0.565 / height] * 2, color=COLOURS[name], linewidth=2.4,
+            [x / width, (x + 0.26) / width], [0.565 / height] * 2, color=colours(shown)[name], linewidth=2.4,
             linestyle=dashes, transform=figure.transFigure,
         )  # fmt: skip
         figure.add_artist(line)
         text = {"ha": "left", "va": "center", "color": INK}
-        figure.text((x + 0.34) / width, 0.57 / height, _LABELS[name], fontsize=10, fontweight="bold", **text)
+        label = _LABELS.get(name, name)
+        figure.text((x + 0.34) / width, 0.57 / height, label, fontsize=10, fontweight="bold", **text)
         upright, mean = (number(x.value, report.setting.is_share) for x in (row.upright, row.orbit_mean))
         numbers = f"upright {upright}\nmean {mean}"
         figure.text((x + 0.34) / width, 0.295 / height, numbers, fontsize=9, linespacing=1.35, **text)

@@ -18,6 +18,7 @@ from ..kinds import Image
 from .modes import evaluating, placed
 from .scores import call, check_classes, class_scores, predict
 from .style import COLOURS, GREY, INK, canvas, direct_title, save
+from .transformations import pose_grid
 
 _SIDE, _GAP, _CAPTION = 1.42, 0.13, 0.68  # inches
 _LEFT, _HEAD = 1.1, 0.98
@@ -56,7 +57,7 @@ def plot_gallery(
         path: The file; its suffix chooses the format.
         class_names: Names of the classes; what follows a comma is left out. None: their numbers.
         count: Number of pictures, at most.
-        turn: Turn the pictures first, by the elements of the group in turn. False: they are turned already.
+        turn: Turn the pictures first, by the poses of the group in turn. False: they are turned already.
         classes: The only classes that may be predicted, as in `upright.evaluate`.
         mean: What was subtracted from each channel when the pictures were normalised; None: the range of each
             picture is shown.
@@ -105,8 +106,9 @@ def _look(
     if turned_by is not None:
         if right is None:
             right = _guess(robust, call(robust, robust.model, x), classes)[0]
-        g = robust.group.element(torch.tensor([(turned_by + 1) % robust.group.order], device=x.device))
-        x = act(g, Image(x)).data
+        poses = pose_grid(robust.group)
+        step = max(1, len(poses) // 8)
+        x = act(poses[(turned_by + 1) * step % len(poses)].to(x.device).reshape(1), Image(x)).data
     run = call(robust, robust.run, x)
     return _Item(
         _pixels(x[0], scale),

@@ -19,6 +19,7 @@ from .degrade import JPEG_QUALITY, RESAMPLING, reencoded, resampled
 from .measures import Metric
 from .metrics import normal_quantile, standard_error
 from .orbit import Degrade, PoseTrack, Record
+from .poses import errors, near, tolerance
 
 DEGRADATIONS: Mapping[str, tuple[str, Degrade]] = {
     "re-encoded": (f"JPEG, quality {JPEG_QUALITY}", reencoded),
@@ -127,7 +128,8 @@ def compare(
 
 def chose_right(track: PoseTrack, poses: Element) -> Tensor:
     """Say where the true pose was chosen and no other was as likely, shape ``(N, P)``, bool."""
-    return (track.chosen == poses.value.cpu()) & ~track.tied
+    allowed = tolerance(track.chosen.group, poses.group)
+    return near(errors(track.chosen, poses), allowed) & ~track.tied
 
 
 def _share(right: Tensor) -> float:

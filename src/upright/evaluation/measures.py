@@ -64,6 +64,25 @@ class Measured:
         assert self.draws is not None
         return quantiles(float(self.values[start:].mean()), self.draws[:, start:].mean(1), confidence)
 
+    def worst(self, confidence: float, *, lower_is_better: bool = False) -> Estimate:
+        """Return the metric at its worst pose.
+
+        The interval is that of resamples of the pictures, each with its own worst pose, and holds that of the
+        metric at the pose, without which it would have no width where nothing, or everything, was right.
+        """
+        draws = self.draws
+        if self.right is not None:
+            draws = resamples(len(self.right)) @ self.right.double() / len(self.right)
+        assert draws is not None
+        end = torch.amax if lower_is_better else torch.amin
+        filled = draws.nan_to_num(-torch.inf if lower_is_better else torch.inf)
+        lowest = end(filled, 1)
+        found = torch.where(lowest.isfinite(), lowest, torch.nan)
+        drawn = quantiles(float(end(self.values, 0)), found, confidence)
+        place = int(self.values.argmax() if lower_is_better else self.values.argmin())
+        there = self.at(place, confidence)
+        return Estimate(drawn.value, min(drawn.low, there.low), max(drawn.high, there.high))
+
 
 class Metric(ABC):
     """A number over pictures.

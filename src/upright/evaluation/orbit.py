@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from ..canonicalizers import Pose
 from ..groups.base import Element
 from ..kinds import Border, Image
 from .cases import Cases
-from .rows import ROWS, Output, Rows
+from .running import Output, Runner
 from .scores import call
 from .tasks.base import Task, differences, same
 
@@ -46,15 +46,15 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class PoseTrack:
-    """What the canonicalizer chose. All tensors have shape ``(N, P)`` and live on the CPU.
+    """Which poses were chosen, at ``P`` poses of ``N`` pictures; all of it lives on the CPU.
 
     Attributes:
-        chosen: Numbers of the chosen elements, int64.
-        confidence: Probability of the chosen elements.
-        tied: Where the two likeliest elements were equally likely.
+        chosen: The chosen elements, shape ``(N, P)``.
+        confidence: Probability of the chosen elements, shape ``(N, P)``.
+        tied: Where the two likeliest elements were equally likely, shape ``(N, P)``.
     """
 
-    chosen: Tensor
+    chosen: Element
     confidence: Tensor
     tied: Tensor
 
@@ -66,12 +66,14 @@ class Record:
     Attributes:
         rows: One track a row.
         poses: The canonicalizer's choices.
+        others: The choices of other rows that choose poses.
         upright: What the first metric keeps of the bare model on the upright pictures.
         outputs: Number of class scores; None where there are none.
     """
 
     rows: dict[str, Track]
     poses: PoseTrack
+    others: dict[str, PoseTrack]
     upright: list[Any]
     outputs: int | None
 
@@ -81,14 +83,16 @@ class Record:
     def first(self, count: int) -> Record:
         """Return the records of the first pictures."""
         rows = {name: _first(track, count) for name, track in self.rows.items()}
-        return Record(rows, _first(self.poses, count), self.upright[:count], self.outputs)
+        others = {name: _first(track, count) for name, track in self.others.items()}
+        return Record(rows, _first(self.poses, count), others, self.upright[:count], self.outputs)
 
 
 def join(records: Sequence[Record]) -> Record:
     """Put the records of several batches together."""
     rows = {name: _cat([record.rows[name] for record in records]) for name in records[0].rows}
+    others = {name: _cat([record.others[name] for record in records]) for name in records[0].others}
     upright = [x for record in records for x in record.upright]
-    return Record(rows, _cat([record.poses for record in records]), upright, records[0].outputs)
+    return Record(rows, _cat([record.poses for record in records]), others, upright, records[0].outputs)
 
 
 @dataclass(frozen=True)
@@ -97,16 +101,16 @@ class Orbit:
 
     Attributes:
         robust: The adapted model.
-        poses: Elements by which pictures are turned, the identity first, shape ``(P,)``.
+        poses: Elements by which pictures are turned, the identity first, shape ``(P,)``; of any group.
         task: What targets are and what is measured.
-        rows: Names out of `ROWS`.
+        rows: What each row runs, by name.
         border: What lies outside the canvas of a turned picture.
     """
 
     robust: Adapted
     poses: Element
     task: Task
-    rows: tuple[str, ...] = ROWS
+    rows: Mapping[str, Any]
     border: Border = "edge"
 
     def run(self, cases: Cases, degrade: Degrade | None = None) -> tuple[Record, list[Any]]:
@@ -120,13 +124,13 @@ class Orbit:
             The records, and the targets.
         """
         given = _degraded(cases.pictures, degrade)
-        rows = Rows(self.robust, given, is_exact=self._is_exact and degrade is None)
+        rows = Runner(self.robust, self.rows, given, is_exact=self._is_exact and degrade is None)
         readings = self.read(rows.first.output, cases)
         predictions = self.task.decide(readings)
         targets = self._targets(cases, readings, predictions)
         kinds = [self.task.placed(target, size) for target, size in zip(targets, cases.sizes, strict=True)]
         steps = {name: _Steps(self, rows) for name in self.rows}
-        poses: list[Pose] = []
+        poses: dict[str, list[Pose]] = {}
         for p, g in enumerate(self.poses):
             if p:
                 given = _degraded(self.turn(g, cases.pictures), degrade)
@@ -135,13 +139,14 @@ class Orbit:
                 output = rows.run(name, g, given, partial(self.turn, g.inverse(), given))
                 step.add(output, g, turned)
                 if output.pose is not None:
-                    poses.append(output.pose)
+                    poses.setdefault(name, []).append(output.pose)
             if "adapted" not in self.rows:
-                poses.append(call(self.robust, self.robust.pose, given))
+                poses.setdefault("adapted", []).append(call(self.robust, self.robust.pose, given))
         still = [self.task.moved(self.poses[0], kind) for kind in kinds]
         upright = [self.task.metric.record(x, t) for x, t in zip(predictions, still, strict=True)]
         tracks = {name: step.track() for name, step in steps.items()}
-        return Record(tracks, _pose_track(poses), upright, self.task.outputs(readings)), targets
+        chosen = {name: _pose_track(found) for name, found in poses.items()}
+        return Record(tracks, chosen.pop("adapted"), chosen, upright, self.task.outputs(readings)), targets
 
     def turn(self, g: Element, pictures: Any) -> Any:
         """Turn all pictures by one element."""
@@ -156,7 +161,8 @@ class Orbit:
 
     @property
     def _is_exact(self) -> bool:
-        return bool(getattr(self.robust.group, "is_exact_on_grid", False))
+        group = self.robust.group
+        return group == self.poses.group and bool(getattr(group, "is_exact_on_grid", False))
 
     def _targets(self, cases: Cases, readings: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
         """Return the targets; where there are none, what the bare model finds upright."""
@@ -172,7 +178,7 @@ class Orbit:
 class _Steps:
     """What one row does, pose by pose."""
 
-    def __init__(self, orbit: Orbit, rows: Rows) -> None:
+    def __init__(self, orbit: Orbit, rows: Runner) -> None:
         self.orbit, self.rows = orbit, rows
         self.upright: Output | None = None
         self.columns: list[dict[str, Any]] = []
@@ -217,7 +223,7 @@ def _degraded(pictures: Any, degrade: Degrade | None) -> Any:
 
 def _pose_track(poses: list[Pose]) -> PoseTrack:
     return PoseTrack(
-        torch.stack([pose.element.value.cpu() for pose in poses], 1),
+        Element(poses[0].group, torch.stack([pose.element.value.detach().cpu() for pose in poses], 1)),
         torch.stack([pose.confidence.detach().float().cpu() for pose in poses], 1),
         torch.stack([pose.is_tied.cpu() for pose in poses], 1),
     )
@@ -231,7 +237,7 @@ def _first(track: T, count: int) -> T:
     made: dict[str, Any] = {}
     for field in fields(track):
         x = getattr(track, field.name)
-        whole = isinstance(x, Tensor)
+        whole = isinstance(x, (Tensor, Element))
         made[field.name] = x[:count] if whole else [[column[:count] for column in m] for m in x]
     return type(track)(**made)
 
@@ -240,7 +246,10 @@ def _cat(tracks: list[T]) -> T:
     made: dict[str, Any] = {}
     for field in fields(tracks[0]):
         parts = [getattr(track, field.name) for track in tracks]
-        made[field.name] = torch.cat(parts) if isinstance(parts[0], Tensor) else _cat_records(parts)
+        if isinstance(parts[0], Element):
+            made[field.name] = Element(parts[0].group, torch.cat([part.value for part in parts]))
+        else:
+            made[field.name] = torch.cat(parts) if isinstance(parts[0], Tensor) else _cat_records(parts)
     return type(tracks[0])(**made)
 
 

@@ -63,6 +63,59 @@ class Overhead:
         return self.peak_bytes_adapted / self.peak_bytes_model if self.peak_bytes_model else None
 
 
+@dataclass(frozen=True)
+class RowCost:
+    """Cost of one row against the bare model; its passes stand in the row.
+
+    Attributes:
+        parameters: Parameters beyond the bare model's.
+        milliseconds: Median time a picture.
+        time_ratio: Median over paired runs of the row's time / the bare model's.
+        runs: Paired runs.
+    """
+
+    parameters: int
+    milliseconds: float
+    time_ratio: float
+    runs: int
+
+
+@torch.no_grad()
+def measure_row(robust: Adapted, model: Any, x: Any, *, runs: int = 7, seconds: float = 3.0) -> RowCost:
+    """Measure the cost of a row on one batch.
+
+    Args:
+        robust: The adapted model, in evaluation mode.
+        model: What the row runs.
+        x: Pictures, shape ``(B, C, H, W)`` or a list of ``(C, H_i, W_i)``, on the model's device.
+        runs: Most paired runs.
+        seconds: Time after which no further pair is started; at least three pairs are run.
+    """
+    run = getattr(model, "run", model)
+    call(robust, run, x)  # warms up
+    pairs = _paired(lambda: call(robust, robust.model, x), lambda: call(robust, run, x), x, runs, seconds)
+    return RowCost(
+        parameters=max(0, _parameters(model) - _parameters(robust.model)),
+        milliseconds=1e3 * statistics.median(row for _, row in pairs) / len(x),
+        time_ratio=statistics.median(row / bare for bare, row in pairs),
+        runs=len(pairs),
+    )
+
+
+def _paired(
+    bare: Callable[[], Any], other: Callable[[], Any], x: Any, runs: int, seconds: float
+) -> list[tuple[float, float]]:
+    """Time two steps in turn, in alternating order; return seconds of both, pair by pair."""
+    steps, device = (bare, other), x[0].device
+    pairs: list[tuple[float, float]] = []
+    end = time.perf_counter() + seconds
+    while len(pairs) < runs and (len(pairs) < 3 or time.perf_counter() < end):
+        order = (0, 1) if len(pairs) % 2 == 0 else (1, 0)
+        took = {i: _seconds(steps[i], device) for i in order}
+        pairs.append((took[0], took[1]))
+    return pairs
+
+
 @torch.no_grad()
 def measure_overhead(robust: Adapted, x: Any, *, runs: int = 15, seconds: float = 20.0) -> Overhead:
     """Measure the cost of the adapter on one batch.
@@ -80,12 +133,7 @@ def measure_overhead(robust: Adapted, x: Any, *, runs: int = 15, seconds: float 
         lambda: call(robust, robust, x),
     )
     device = x[0].device
-    pairs: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while len(pairs) < runs and (len(pairs) < 3 or time.perf_counter() < end):
-        order = (0, 1) if len(pairs) % 2 == 0 else (1, 0)
-        took = {i: _seconds(steps[i], device) for i in order}
-        pairs.append((took[0], took[1]))
+    pairs = _paired(*steps, x, runs, seconds)
     ratios = [adapted / bare for bare, adapted in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return Overhead(

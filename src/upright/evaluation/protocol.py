@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from .._checks import check_choice, check_positive
 from ..adapter import Adapted
 from ..adapter.spec import Size
 from ..groups.base import Element, FiniteGroup
+from ..groups.subset import Subset
 from ..kinds import Border
 from .cases import Cases, labelled_cases, open_cases, up_to
 from .leakage import DEGRADATIONS, Leakage, compare
 from .measures import gap_closed
 from .modes import evaluating
 from .orbit import Orbit, Record, join
-from .overhead import Overhead, measure_overhead
-from .report import Report
-from .rows import ROWS, averages, moved_kinds
+from .overhead import Overhead, RowCost, measure_overhead, measure_row
+from .poses import chosen_poses
+from .report import Report, Setting
+from .rows import Row, chosen_rows
+from .running import averages, build_rows, moved_kinds
 from .setting import describe_setting
 from .summary import summarize_poses, summarize_row
 from .tasks import TASKS, Task, classification
@@ -36,13 +41,13 @@ def evaluate(
     *,
     task: str | Task | None = None,
     batch_size: int = 64,
-    rows: Sequence[str] | None = None,
+    rows: Sequence[str | Row] | None = None,
     leakage: bool = True,
     leakage_limit: int | None = 500,
     overhead: bool = True,
     confidence: float = 0.95,
     limit: int | None = None,
-    poses: Sequence[int] | Element | None = None,
+    poses: Sequence[int] | Element | Subset | None = None,
     classes: Any = None,
     border: Border = "edge",
     num_workers: int = 0,
@@ -65,15 +70,17 @@ def evaluate(
             function of that name in `upright.evaluation`, which takes settings, or an
             `upright.evaluation.Task` of one's own. None: classification.
         batch_size: Pictures a batch. Pictures of different shapes are run shape by shape.
-        rows: Which of ``"vanilla"``, ``"average"``, ``"adapted"`` and ``"oracle"`` to run; None: all, but
-            ``"average"`` only if outputs can be averaged (boxes, points and labels cannot).
+        rows: Which rows to run: names in `upright.evaluation.ROWS`, or a `upright.evaluation.Row` of one's
+            own. None: ``"vanilla"``, ``"average"``, ``"adapted"`` and ``"oracle"``, but ``"average"`` only
+            of a finite group whose outputs can be averaged (boxes, points and labels cannot).
         leakage: Whether to check that poses are not read off artefacts; see `upright.evaluation.Leakage`.
         leakage_limit: Most pictures of that check; None: all.
-        overhead: Whether to measure parameters, time and peak memory.
+        overhead: Whether to measure parameters, time and peak memory, and the cost of every row.
         confidence: Coverage of the confidence intervals.
         limit: Most pictures.
-        poses: Poses to turn by: numbers of group elements, or elements; None: the whole group. Upright is
-            always among them.
+        poses: Poses to turn by: numbers of elements of the model's group, elements of any group, or a set
+            of them; None: the whole group, or an even grid of a continuous one. Upright is always among
+            them. See also `upright.evaluate_curve`.
         classes: The only classes that may be predicted, shape ``(M,)``; labels keep the model's numbering.
         border: What lies outside the canvas of a turned picture.
         num_workers: Processes that decode pictures.
@@ -86,26 +93,32 @@ def evaluate(
         TypeError: If ``robust`` is no adapted model, or the model returns no class scores.
         ValueError: If there are no pictures, or an argument is out of its range.
     """
-    _check_arguments(robust, rows, confidence, limit, leakage_limit, border)
-    chosen = _task(task, classes)
+    _check_arguments(robust, confidence, limit, leakage_limit, border)
+    chosen, named = _task(task, classes), chosen_rows(rows)
     _check_moves(robust, chosen)
-    orbit = Orbit(robust, _poses(robust.group, poses), chosen, tuple(rows or ROWS), border)
+    turns = chosen_poses(robust.group, poses)
     start = time.perf_counter()
-    check = leakage and len(orbit.poses) > 1
-    with evaluating(robust):
-        source, cases = _open(data, orbit, batch_size, num_workers, limit)
-        if rows is None and chosen.name != "classification":
-            orbit, cases = _without_average(orbit, cases)
+    check = leakage and len(turns) > 1
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(evaluating(robust))
+        source, cases = _open(data, robust, turns, chosen, batch_size, num_workers, limit)
+        if rows is None:
+            named, cases = _without_average(robust, chosen, named, cases)
+        built = build_rows(robust, named)
+        for model in built.values():
+            if isinstance(model, nn.Module):
+                stack.enter_context(evaluating(model))
+        orbit = Orbit(robust, turns, chosen, built, border)
         if progress:
             cases = _with_progress(cases, source)
         seen = _collect(orbit, cases, leakage_limit if check else 0)
-        cost = measure_overhead(robust, seen.example.pictures[:8]) if overhead else None
+        cost, costs = _costs(orbit, seen.example.pictures[:8]) if overhead else (None, {})
     seconds = time.perf_counter() - start
     setting = describe_setting(
         orbit, len(seen.record), seen.example, seen.sizes, has_labels=seen.has_targets,
         outputs=seen.record.outputs, skipped=_skipped(source), confidence=confidence, seconds=seconds,
     )  # fmt: skip
-    return _report(orbit, seen, setting, cost)
+    return _report(orbit, named, seen, setting, cost, costs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +148,7 @@ def _collect(orbit: Orbit, cases: Iterable[Cases], degrade_limit: int | None) ->
     example: Cases | None = None
     sizes: set[Size] = set()
     count = 0
-    needed = tuple(row for row in orbit.rows if row in ("adapted", "oracle"))
+    needed = {name: built for name, built in orbit.rows.items() if name in ("adapted", "oracle")}
     short = Orbit(orbit.robust, orbit.poses, orbit.task, needed, orbit.border)
     for part in cases:
         placed = part.to_model(orbit.robust.model)
@@ -158,7 +171,21 @@ def _collect(orbit: Orbit, cases: Iterable[Cases], degrade_limit: int | None) ->
     return Seen(join(records), joined, given.pop(), example, sizes)
 
 
-def _report(orbit: Orbit, seen: Seen, setting: Any, cost: Overhead | None) -> Report:
+def _costs(orbit: Orbit, pictures: Any) -> tuple[Overhead, dict[str, RowCost]]:
+    """Measure what the adapter costs, and every row that is told nothing."""
+    rows = {name: built for name, built in orbit.rows.items() if name not in ("vanilla", "oracle")}
+    overhead = measure_overhead(orbit.robust, pictures)
+    return overhead, {name: measure_row(orbit.robust, built, pictures) for name, built in rows.items()}
+
+
+def _report(
+    orbit: Orbit,
+    named: Mapping[str, Row],
+    seen: Seen,
+    setting: Setting,
+    cost: Overhead | None,
+    costs: Mapping[str, RowCost],
+) -> Report:
     """Summarise the records."""
     tracks, metrics = seen.record.rows, orbit.task.metrics
     measured = {
@@ -174,16 +201,28 @@ def _report(orbit: Orbit, seen: Seen, setting: Any, cost: Overhead | None) -> Re
     for name, after in seen.degraded.items():
         before = seen.record.first(len(after))
         checks[name] = compare(name, before, after, orbit.task.metric, orbit.poses, setting.confidence)
+    rows = {}
+    for name, track in tracks.items():
+        rows[name] = summarize_row(
+            track,
+            measured[name],
+            orbit.task,
+            orbit.poses,
+            setting.confidence,
+            label=named[name].label,
+            cost=costs.get(name),
+        )
     return Report(
         setting=setting,
-        rows={
-            name: summarize_row(track, measured[name], orbit.task, orbit.poses, setting.confidence)
-            for name, track in tracks.items()
-        },
+        rows=rows,
         gap_closed=closed,
         canonicalizer=summarize_poses(seen.record.poses, orbit.poses, setting.confidence),
         overhead=cost,
         leakage=checks,
+        choosers={
+            name: summarize_poses(track, orbit.poses, setting.confidence)
+            for name, track in seen.record.others.items()
+        },
     )
 
 
@@ -211,21 +250,21 @@ def _check_moves(robust: Adapted, task: Task) -> None:
         )
 
 
-def _without_average(orbit: Orbit, cases: Iterator[Cases]) -> tuple[Orbit, Iterator[Cases]]:
-    """Leave the average out if the outputs of the first picture cannot be averaged."""
-    first = next(cases, None)
-    if first is None:
-        return orbit, iter(())
-    rows = orbit.rows
-    if not averages(orbit.robust, first.first(1).to_model(orbit.robust.model).pictures):
-        rows = tuple(row for row in rows if row != "average")
-    kept = Orbit(orbit.robust, orbit.poses, orbit.task, rows, orbit.border)
-    return kept, itertools.chain([first], cases)
+def _without_average(
+    robust: Adapted, task: Task, rows: dict[str, Row], cases: Iterator[Cases]
+) -> tuple[dict[str, Row], Iterator[Cases]]:
+    """Leave the average out of a continuous group, or if the outputs of the first picture have none."""
+    averaging = isinstance(robust.group, FiniteGroup)
+    if averaging and task.name != "classification":
+        first = next(cases, None)
+        if first is not None:
+            averaging = averages(robust, first.first(1).to_model(robust.model).pictures)
+            cases = itertools.chain([first], cases)
+    return {name: row for name, row in rows.items() if averaging or name != "average"}, cases
 
 
 def _check_arguments(
     robust: Any,
-    rows: Sequence[str] | None,
     confidence: float,
     limit: int | None,
     leakage_limit: int | None,
@@ -235,10 +274,6 @@ def _check_arguments(
         raise TypeError(
             f"robust must be an adapted model, got {type(robust).__name__}; make one with upright.adapt"
         )
-    if rows is not None and (isinstance(rows, str) or not rows):
-        raise ValueError(f"rows must be a non-empty sequence of {', '.join(map(repr, ROWS))}, got {rows!r}")
-    for row in rows or ():
-        check_choice("rows", row, ROWS)
     check_choice("border", border, get_args(Border))
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual")
@@ -247,21 +282,14 @@ def _check_arguments(
             check_positive(name, value)
 
 
-def _poses(group: FiniteGroup, poses: Sequence[int] | Element | None) -> Element:
-    """Return the poses with the identity first."""
-    if poses is None:
-        return group.elements()
-    chosen = (
-        poses if isinstance(poses, Element) else group.element(torch.as_tensor(list(poses), dtype=torch.long))
-    )
-    if chosen.group != group:
-        raise ValueError(f"poses must be elements of {group}, got elements of {chosen.group}")
-    numbers = dict.fromkeys([0, *chosen.value.flatten().tolist()])
-    return group.element(torch.tensor(list(numbers)))
-
-
 def _open(
-    data: Any, orbit: Orbit, batch_size: int, num_workers: int, limit: int | None
+    data: Any,
+    robust: Adapted,
+    poses: Element,
+    task: Task,
+    batch_size: int,
+    num_workers: int,
+    limit: int | None,
 ) -> tuple[Any, Iterator[Cases]]:
     """Return what the data is read from, and its cases up to the limit."""
     from ..data import loader
@@ -269,13 +297,12 @@ def _open(
     check_positive("batch_size", batch_size)
     if isinstance(data, Sequence) and not isinstance(data, (str, Path)) and len(data) == 0:
         raise ValueError("data must hold at least one picture, got an empty sequence")
-    group = orbit.robust.group
-    if orbit.task.name != "classification":
-        lists = orbit.task.lists
-        cases = open_cases(data, batch_size, lists=lists, group=group, num_workers=num_workers)
+    groups = (robust.group, poses.group)
+    if task.name != "classification":
+        cases = open_cases(data, batch_size, lists=task.lists, groups=groups, num_workers=num_workers)
         return data, up_to(cases, limit)
     source = loader(data, batch_size, num_workers=num_workers, limit=limit)
-    return source, up_to(labelled_cases(source, group), limit)
+    return source, up_to(labelled_cases(source, groups), limit)
 
 
 def _with_progress(cases: Iterable[Cases], source: Any) -> Iterator[Cases]:

@@ -14,9 +14,9 @@ from typing import Any
 from .._files import write_file
 from .leakage import Leakage
 from .metrics import Bin, Estimate
-from .overhead import Overhead
+from .overhead import Overhead, RowCost
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,26 @@ class PoseAccuracy:
     """Accuracy at one pose, or whatever else the task's metric is.
 
     Attributes:
-        element: Number of the element in its group.
+        element: Number of the element in its group; of elements of a continuous group, their place.
         degrees: Angle by which pictures were turned, counter-clockwise; None where the group has no angle.
         reflected: Whether they were flipped left-right first.
         accuracy: The metric with its interval.
+        value: The number that tells the poses apart: degrees, a factor; None where there is none.
+        name: What the pose is called; None: by its angle, or its number.
     """
 
     element: int
     degrees: float | None
     reflected: bool
     accuracy: Estimate
+    value: float | None = None
+    name: str | None = None
 
     @property
     def label(self) -> str:
-        """The pose in a few characters, such as ``90°`` or ``flip 90°``."""
+        """The pose in a few characters, such as ``90°``, ``flip 90°`` or ``×1.25``."""
+        if self.name is not None:
+            return self.name
         name = f"#{self.element}" if self.degrees is None else f"{self.degrees:g}°"
         return f"flip {name}" if self.reflected else name
 
@@ -54,6 +60,8 @@ class MetricScores:
         worst: The pose at which it is worst.
         poses: Every pose, upright first.
         is_share: Whether it lies in 0…1 and is shown in per cent.
+        worst_case: The metric at its worst pose; its interval is that of resamples of the pictures, each with
+            its own worst pose.
     """
 
     upright: Estimate
@@ -62,6 +70,7 @@ class MetricScores:
     worst: PoseAccuracy
     poses: tuple[PoseAccuracy, ...]
     is_share: bool
+    worst_case: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -80,9 +89,13 @@ class RowMetrics:
         largest_difference: Largest absolute difference of any score from that at upright.
         mean_difference: Mean absolute difference of the scores from those at upright; of labels, the share
             that differs.
-        passes: Passes of the predictor a picture.
+        passes: Passes of the predictor a picture, those that find the pose among them.
         invalid: Number of (picture, pose) whose scores were not numbers; they count as wrong and as changed.
         further: The task's other metrics, by name.
+        worst_case: The metric at its worst pose; its interval is that of resamples of the pictures, each with
+            its own worst pose.
+        cost: What it costs against the bare model; None if it was not measured.
+        label: What the row is called in tables; empty: by its key.
     """
 
     upright: Estimate
@@ -96,11 +109,17 @@ class RowMetrics:
     passes: float
     invalid: int
     further: dict[str, MetricScores] = field(default_factory=dict)
+    worst_case: Estimate | None = None
+    cost: RowCost | None = None
+    label: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class CanonicalizerMetrics:
     """How well poses were chosen. A tie is never counted as right, nor as the identity.
+
+    Of a finite group, the right pose is the true one, or the nearest to it where poses in between are
+    evaluated. Of a continuous group, poses within ``tolerance`` are right.
 
     Attributes:
         identity_rate: Share of upright pictures that were left alone.
@@ -113,6 +132,9 @@ class CanonicalizerMetrics:
         confidence: Mean probability of the chosen pose.
         calibration_error: Expected calibration error of that probability over all pictures and poses.
         bins: The reliability diagram.
+        tolerance: How far a right pose may lie from the true one, in radians or the group's own unit.
+        pose_error: Median distance of chosen poses from the true ones, of turned pictures, in that unit.
+        equivariance_error: Median distance of ``c(gx)`` from ``g c(x)``, in that unit.
     """
 
     identity_rate: Estimate
@@ -125,6 +147,9 @@ class CanonicalizerMetrics:
     confidence: float
     calibration_error: float
     bins: tuple[Bin, ...]
+    tolerance: float = 0.0
+    pose_error: float | None = None
+    equivariance_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +180,7 @@ class Setting:
         metric: What was measured.
         is_share: Whether the metric lies in 0…1 and is shown in per cent.
         lower_is_better: Whether the metric is an error.
+        poses: Group of the evaluated poses; empty: the group.
     """
 
     model: str
@@ -179,6 +205,7 @@ class Setting:
     metric: str = "accuracy"
     is_share: bool = True
     lower_is_better: bool = False
+    poses: str = ""
 
     @property
     def has_labels(self) -> bool:
@@ -192,12 +219,13 @@ class Report:
 
     Attributes:
         setting: What was evaluated and how.
-        rows: One entry a row: ``"vanilla"``, ``"average"``, ``"adapted"``, ``"oracle"``.
+        rows: One entry a row, in the order in which they were named.
         gap_closed: (adapted − vanilla) / (oracle − vanilla) of the orbit means; None where a row is missing
             or the gap is within the noise.
         canonicalizer: How well poses were chosen.
         overhead: Cost against the bare model; None if it was not measured.
         leakage: The leakage check, by degradation; empty if it was not made.
+        choosers: How well other rows chose poses, by row, where they choose any.
     """
 
     setting: Setting
@@ -206,6 +234,7 @@ class Report:
     canonicalizer: CanonicalizerMetrics
     overhead: Overhead | None = None
     leakage: dict[str, Leakage] = field(default_factory=dict)
+    choosers: dict[str, CanonicalizerMetrics] = field(default_factory=dict)
 
     def table(self) -> Any:
         """Return the report as a `rich` renderable: a group of tables."""
@@ -250,7 +279,7 @@ class Report:
             ValueError: If the layout is of another version, or the data is not a report.
         """
         version = data.get("schema_version") if isinstance(data, Mapping) else None
-        if version not in (1, SCHEMA_VERSION):  # 1 lacks the task, which was classification
+        if version not in range(1, SCHEMA_VERSION + 1):  # what older ones lack has defaults
             raise ValueError(
                 f"a report must have schema_version {SCHEMA_VERSION}, got {version!r}; it was written by "
                 "another version of upright or is no report: evaluate again, or install that version"
@@ -281,6 +310,12 @@ class Report:
         from .figures import plot_angles
 
         return plot_angles(self, path)
+
+    def plot_curve(self, path: str | Path) -> Path:
+        """Draw the metric over the number that tells the poses apart; see `upright.evaluation.plot_curve`."""
+        from .curve import plot_curve
+
+        return plot_curve(self, path)
 
     def plot_reliability(self, path: str | Path) -> Path:
         """Draw the reliability diagram of the poses; see `upright.evaluation.plot_reliability`."""

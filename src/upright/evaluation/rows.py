@@ -1,162 +1,177 @@
-"""The ways to run a model on turned pictures: bare, averaged, adapted, with the true pose known."""
+"""The ways to run a model on turned pictures: bare, averaged, weighted, adapted, with the true pose known.
+
+A row is an entry in `ROWS`, or a `Row` handed to `upright.evaluate`: a name, and a function that makes of the
+adapted model what is run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from .._checks import check_positive
 from ..adapter import Adapted
-from ..adapter.spec import kind_class
-from ..canonicalizers import Canonicalizer, Pose
-from ..groups.base import Element
-from ..kinds import Invariant
-from .scores import call
+from ..canonicalizers import Canonicalizer, EnergyCanonicalizer, Pose
+from ..groups.base import Element, FiniteGroup
+from .transformations import pose_grid
 
-ROWS = ("vanilla", "average", "adapted", "oracle")
-"""The bare model; its average over the group (test-time augmentation); the adapted model; the bare model on
-pictures turned back by their true pose, its output moved forward again."""
+Build = Callable[[Adapted], Any]
+"""Makes what a row runs of the adapted model, once an evaluation."""
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a row returned for a batch.
+class Row:
+    """One way to run a model.
 
     Attributes:
-        output: What the model returned, in the frame of the pictures.
-        passes: How many times the predictor ran on each picture, shape ``(B,)``.
-        pose: The poses, where the row chose any.
+        name: The key in the report.
+        build: Called with the adapted model; returns what is run: an `Adapted`, anything else with a method
+            ``run(pictures)`` that returns a `upright.adapter.Run`, or a callable that runs the predictor once
+            a picture.
+        label: What it is called in tables; default: the name.
     """
 
-    output: Any
-    passes: Tensor
-    pose: Pose | None = None
+    name: str
+    build: Build
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
+
+    @classmethod
+    def fixed(cls, name: str, model: Any, label: str = "") -> Row:
+        """Return a row that runs one model, whatever was adapted."""
+        return cls(name, lambda robust: model, label)
 
 
-class Rows:
-    """Runs rows on one batch of pictures at one pose after the other.
+class Proposals(Canonicalizer):
+    """Proposes the same elements, equally likely, for every picture: what averages run over.
+
+    Args:
+        elements: The elements, shape ``(K,)``.
+    """
+
+    def __init__(self, elements: Element) -> None:
+        super().__init__(elements.group)
+        self.elements = elements
+
+    def forward(self, x: Any) -> Pose:
+        """Return the elements for every picture, the first as the chosen one."""
+        device = x[0].device if len(x) else self.elements.device
+        listed = self.elements.to(device).reshape(1, -1).expand(len(x), len(self.elements))
+        log_probs = torch.zeros(listed.shape, device=device).log_softmax(-1)
+        return Pose(listed[:, 0], log_probs, candidates=listed)
+
+
+def averaged_over(robust: Adapted, elements: Element, evidence: float = 0.0) -> Adapted:
+    """Return the model averaged over elements: ``mean_g g·φ(g⁻¹·x)``, each counted alike.
+
+    Args:
+        robust: The adapted model; its canonicalizer is not used.
+        elements: The elements, shape ``(K,)``, of any group.
+        evidence: How much the model's own certainty weighs; see `Adapted`.
+    """
+    return robust.replace(
+        canonicalizer=Proposals(elements), mode="top_k", top_k=None, cover=None, evidence=evidence, gate=None
+    )
+
+
+def group_average(robust: Adapted) -> Adapted:
+    """Return the mean over the group; over the grid of `pose_grid` where it is continuous."""
+    return averaged_over(robust, pose_grid(robust.group))
+
+
+def augmented(robust: Adapted, count: int | None = None, seed: int = 0) -> Adapted:
+    """Return test-time augmentation: the mean over the picture as it is and a few random elements.
 
     Args:
         robust: The adapted model.
-        start: The upright pictures, shape ``(B, C, H, W)`` or a list of ``(C, H_i, W_i)``.
-        is_exact: Whether turned pictures hold the same pixels in another order.
+        count: How many elements, the identity among them; default: half of a finite group, 8 of others.
+        seed: Source of the draws; all pictures share them.
     """
-
-    def __init__(self, robust: Adapted, start: Any, *, is_exact: bool) -> None:
-        self.robust, self.start, self.is_exact = robust, start, is_exact
-        self.first = self._bare(start)
-        self._average: Output | None = None
-
-    def run(self, name: str, g: Element, given: Any, back: Any) -> Output:
-        """Run one row.
-
-        Args:
-            name: A name out of `ROWS`.
-            g: The element by which pictures were turned.
-            given: The turned pictures.
-            back: Called without arguments, returns them turned back by ``g``.
-        """
-        upright = bool(g.is_identity())
-        if name == "adapted":
-            run = call(self.robust, self.robust.run, given)
-            return Output(run.output, run.passes.cpu(), run.pose)
-        if name == "vanilla":
-            return self.first if upright else self._bare(given)
-        if name == "average":
-            return self._averaged(g, given, upright)
-        if upright or _equal(back(), self.start):
-            return self.replayed(self.first, g, given)
-        known = self.robust.replace(**_known(g))
-        return Output(call(known, known, given), torch.ones_like(self.first.passes))
-
-    def replayed(self, upright: Output, g: Element, given: Any) -> Output:
-        """Return an output on the upright pictures, moved with them by ``g``; nothing is run."""
-        if bool(g.is_identity()) or not _moves(self.robust):
-            return upright
-        known = self.robust.replace(model=Replay(upright.output), **_known(g))
-        return Output(call(known, known, given), upright.passes)
-
-    def _bare(self, x: Any) -> Output:
-        output = call(self.robust, self.robust.model, x)
-        return Output(output, torch.ones(len(x), dtype=torch.long))
-
-    def _averaged(self, g: Element, given: Any, upright: bool) -> Output:
-        if self._average is not None and self.is_exact and not upright:
-            return self.replayed(self._average, g, given)
-        averaging = self.robust.replace(mode="average")
-        run = call(self.robust, averaging.run, given)
-        made = Output(run.output, run.passes.cpu())
-        self._average = self._average or made
-        return made
+    group, generator = robust.group, torch.Generator().manual_seed(seed)
+    if count is None:
+        count = max(2, group.order // 2) if isinstance(group, FiniteGroup) else 8
+    check_positive("count", count)
+    if isinstance(group, FiniteGroup):
+        drawn = 1 + torch.randperm(group.order - 1, generator=generator)[: count - 1]
+        return averaged_over(robust, group.element(torch.cat([torch.zeros(1, dtype=torch.long), drawn])))
+    values = [group.identity(1).value, group.sample(count - 1, generator=generator).value]
+    return averaged_over(robust, Element(group, torch.cat(values)))
 
 
-class KnownPose(Canonicalizer):
-    """Says of every picture that it stands as one given element.
+def posterior_average(robust: Adapted) -> Adapted:
+    """Return the mean over all poses that the canonicalizer lists, weighted by their probabilities.
+
+    Reference:
+        The probabilities are weights ``λ(g⁻¹·x)`` as in Basu et al. 2023, arXiv 2305.09900, equation 3.
+    """
+    return robust.replace(mode="top_k", top_k=None, cover=None, evidence=0.0, gate=None)
+
+
+def certainty_average(robust: Adapted, evidence: float = 4.0) -> Adapted:
+    """Return λ-equitune with a given weight: ``λ(x) = exp(-evidence · H(φ(x)))``, ``H`` the entropy in nats.
+
+    ``Φ(x) = Σ_g λ(g⁻¹·x) g·φ(g⁻¹·x) / Σ_g λ(g⁻¹·x)`` is equivariant for any ``λ``, as ``λ`` is a function of
+    the turned picture alone. Class scores are needed.
+
+    Reference:
+        Basu et al. 2023, Efficient equivariant transfer learning from pretrained models, arXiv 2305.09900,
+        equation 3.
+    """
+    return averaged_over(robust, pose_grid(robust.group), evidence)
+
+
+def equizero(robust: Adapted, energy: str = "entropy") -> Adapted:
+    """Return the model at the pose that it likes best itself: at the least energy of its own class scores.
 
     Args:
-        g: The element.
+        robust: The adapted model; its canonicalizer is not used.
+        energy: A name in `upright.energies.ENERGIES`.
+
+    Reference:
+        Basu et al. 2023, arXiv 2305.09900, section 4 (equizero).
     """
-
-    def __init__(self, g: Element) -> None:
-        super().__init__(g.group)
-        self.element = g
-
-    def forward(self, x: Any) -> Pose:
-        """Return the element for every picture."""
-        device = x[0].device if len(x) else self.element.device
-        return Pose(self.element.to(device).reshape(1).expand(len(x)))
+    chooser = EnergyCanonicalizer(energy, robust.group).of(robust.model)
+    return robust.replace(canonicalizer=chooser, mode="canonical", gate=None)
 
 
-def _known(g: Element) -> dict[str, Any]:
-    return {"canonicalizer": KnownPose(g), "mode": "canonical"}
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Row("vanilla", lambda robust: robust.model, "bare model"),
+        Row("equizero", equizero, "pose that the model likes best"),
+        Row("average", group_average, "average over the group"),
+        Row("posterior", posterior_average, "average by pose probability"),
+        Row("lambda", certainty_average, "average by certainty (λ)"),
+        Row("tta", augmented, "test-time augmentation"),
+        Row("adapted", lambda robust: robust, "adapted"),
+        Row("oracle", lambda robust: robust, "oracle (true pose known)"),
+    )
+}
+"""Rows by name; add one by adding an entry. The oracle is the bare model on pictures turned back by their
+true pose, its output moved forward again."""
+
+DEFAULT_ROWS = ("vanilla", "average", "adapted", "oracle")
+"""The rows that run where none are named."""
 
 
-class Replay(nn.Module):
-    """Returns the same whatever it is called with.
+def chosen_rows(rows: Iterable[str | Row] | None) -> dict[str, Row]:
+    """Return rows by name, given as such or by their names in `ROWS`.
 
-    Args:
-        output: What it returns.
+    Raises:
+        ValueError: If a name is unknown, or there is none.
     """
-
-    def __init__(self, output: Any) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the output."""
-        return self.output
-
-
-def averages(robust: Adapted, x: Any) -> bool:
-    """Say whether outputs can be averaged over poses, by trying on pictures ``x``."""
-    if robust.group.order == 1:
-        return True
-    try:
-        call(robust, robust.replace(mode="average"), x)
-    except (TypeError, ValueError):  # boxes, points, labels and sets have no average
-        return False
-    return True
-
-
-def moved_kinds(robust: Adapted) -> list[Any]:
-    """Return the kinds of an adapted model's results, as classes, or functions where they depend on data."""
-    return [kind_class(spec) for spec in _specs(robust.returns)]
-
-
-def _specs(spec: Any) -> list[Any]:
-    return [one for entry in spec.values() for one in _specs(entry)] if isinstance(spec, Mapping) else [spec]
-
-
-def _moves(robust: Adapted) -> bool:
-    """Say whether outputs move with the picture."""
-    kinds = moved_kinds(robust)
-    return not all(isinstance(kind, type) and issubclass(kind, Invariant) for kind in kinds)
-
-
-def _equal(x: Any, y: Any) -> bool:
-    if isinstance(x, Tensor):
-        return torch.equal(x, y)
-    return all(torch.equal(one, other) for one, other in zip(x, y, strict=True))
+    if rows is None:
+        rows = DEFAULT_ROWS
+    given = [] if isinstance(rows, (str, Row)) else list(rows)
+    unknown = [row for row in given if not isinstance(row, Row) and row not in ROWS]
+    if not given or unknown:
+        known = ", ".join(map(repr, ROWS))
+        got = f"{unknown[0]!r}" if unknown else f"{rows!r}"
+        raise ValueError(f"rows must be a non-empty sequence of {known} or upright.evaluation.Row, got {got}")
+    found = [row if isinstance(row, Row) else ROWS[row] for row in given]
+    return {row.name: row for row in found}

@@ -68,6 +68,7 @@ def describe_setting(
         metric=metric.name,
         is_share=metric.is_share,
         lower_is_better=metric.lower_is_better,
+        poses="" if orbit.poses.group == robust.group else str(orbit.poses.group),
     )
 
 

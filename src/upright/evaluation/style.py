@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from .._files import write_file
 INK = "#20242A"
 GREY = "#6B7280"
 COLOURS = {"vanilla": "#D55E00", "average": "#CC9A00", "adapted": "#0072B2", "oracle": "#4B5563"}
+OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#8C6D00", "#7A4FBF")
+"""Colours of further rows, in the order in which they come."""
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Return the colour of each row."""
+    rest = [name for name in names if name not in COLOURS]
+    return {**COLOURS, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(rest)}}
 
 
 def canvas(width: float, height: float) -> Any:

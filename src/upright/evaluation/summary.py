@@ -8,18 +8,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..groups.base import Element
+from ..groups.base import Element, FiniteGroup
 from ..groups.planar import PlanarGroup
 from .leakage import chose_right
 from .measures import Measured, Metric
 from .metrics import Estimate, clustered, reliability, wilson
 from .orbit import PoseTrack, Track
+from .overhead import RowCost
+from .poses import disagreements, errors, near, tolerance
 from .report import CanonicalizerMetrics, MetricScores, PoseAccuracy, RowMetrics
 from .tasks.base import Task
+from .transformations import pose_names, pose_values
 
 
 def summarize_row(
-    track: Track, measured: Sequence[Measured], task: Task, poses: Element, confidence: float
+    track: Track,
+    measured: Sequence[Measured],
+    task: Task,
+    poses: Element,
+    confidence: float,
+    *,
+    label: str = "",
+    cost: RowCost | None = None,
 ) -> RowMetrics:
     """Return the metrics of one row.
 
@@ -29,6 +39,8 @@ def summarize_row(
         task: The task.
         poses: The poses, the identity first, shape ``(P,)``.
         confidence: Coverage of the intervals.
+        label: What the row is called.
+        cost: What it costs.
     """
     every = [
         summarize_metric(one, metric, poses, confidence)
@@ -47,6 +59,9 @@ def summarize_row(
         passes=_mean(track.passes),
         invalid=int(track.invalid.sum()),
         further={metric.name: one for metric, one in zip(task.metrics[1:], every[1:], strict=True)},
+        worst_case=first.worst_case,
+        cost=cost,
+        label=label,
     )
 
 
@@ -61,6 +76,7 @@ def summarize_metric(measured: Measured, metric: Metric, poses: Element, confide
         worst=pick(at, key=lambda pose: pose.accuracy.value),
         poses=at,
         is_share=metric.is_share,
+        worst_case=measured.worst(confidence, lower_is_better=metric.lower_is_better),
     )
 
 
@@ -74,9 +90,9 @@ def summarize_poses(track: PoseTrack, poses: Element, confidence: float) -> Cano
     """
     right = chose_right(track, poses)
     at = describe(poses, [wilson(_mean(right[:, p]), len(right), confidence) for p in range(right.shape[1])])
-    upright = Element(poses.group, track.chosen[:, :1].expand_as(track.chosen))
-    expected = poses.to("cpu").reshape(1, -1).expand(*track.chosen.shape).compose(upright)
-    same = expected.value == track.chosen
+    allowed = tolerance(track.chosen.group, poses.group)
+    far, apart = errors(track.chosen, poses), disagreements(track.chosen, poses)
+    same = near(apart, allowed)
     error, bins = reliability(track.confidence, right)
     several = right.shape[1] > 1
     return CanonicalizerMetrics(
@@ -90,18 +106,23 @@ def summarize_poses(track: PoseTrack, poses: Element, confidence: float) -> Cano
         confidence=_mean(track.confidence),
         calibration_error=error,
         bins=bins,
+        tolerance=allowed,
+        pose_error=float(far[:, 1:].median()) if several else None,
+        equivariance_error=float(apart[:, 1:].median()) if several else None,
     )
 
 
 def describe(poses: Element, values: list[Estimate]) -> tuple[PoseAccuracy, ...]:
     """Put a value beside each pose."""
-    group = poses.group
-    numbers = poses.value.tolist()
-    if not isinstance(group, PlanarGroup):
-        return tuple(PoseAccuracy(n, None, False, v) for n, v in zip(numbers, values, strict=True))
-    degrees = [round(math.degrees(angle), 9) for angle in group.angle(poses).tolist()]
-    flips = group.is_reflected(poses).tolist()
-    return tuple(PoseAccuracy(*row) for row in zip(numbers, degrees, flips, values, strict=True))
+    group, count = poses.group, len(poses)
+    numbers = poses.value.tolist() if isinstance(group, FiniteGroup) else list(range(count))
+    degrees: list[float | None] = [None] * count
+    flips = [False] * count
+    if isinstance(group, PlanarGroup):
+        degrees = [round(math.degrees(angle), 9) for angle in group.angle(poses).tolist()]
+        flips = group.is_reflected(poses).tolist()
+    rows = zip(numbers, degrees, flips, values, pose_values(poses), pose_names(poses), strict=True)
+    return tuple(PoseAccuracy(*row) for row in rows)
 
 
 def _mean(x: Tensor) -> float:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Callable
 from typing import Any
 
 from .metrics import Estimate
-from .report import Report
+from .report import CanonicalizerMetrics, Report
 
-NAMES = {
-    "vanilla": "bare model",
-    "average": "average over the group",
-    "adapted": "adapted",
-    "oracle": "oracle (true pose known)",
-}
-"""What rows are called in tables and figures."""
+LONGEST = 40
+"""Most poses that a table shows; of more, evenly many are shown."""
+
+_WIDEST = 4
+"""Most rows whose intervals the table of poses has room for."""
 
 
 def report_tables(report: Report) -> Any:
@@ -27,6 +27,8 @@ def report_tables(report: Report) -> Any:
     parts += [_poses(report), _canonicalizer(report)]
     if report.leakage:
         parts.append(_leakage(report))
+    if any(row.cost for row in report.rows.values()):
+        parts.append(_row_costs(report))
     if report.overhead is not None:
         parts.append(_overhead(report))
     return Group(*parts, _footer(report))
@@ -53,6 +55,13 @@ def interval(estimate: Estimate | None, is_share: bool = True) -> str:
         return "–"
     value, low, high = (number(x, is_share) for x in (estimate.value, estimate.low, estimate.high))
     return f"{value} [dim]({low}–{high})[/dim]"
+
+
+def _between(estimate: Estimate | None, is_share: bool) -> str:
+    """Return the interval of a number alone."""
+    if estimate is None:
+        return ""
+    return f"[dim]({number(estimate.low, is_share)}–{number(estimate.high, is_share)})[/dim]"
 
 
 def number(value: float | None, is_share: bool = True) -> str:
@@ -109,10 +118,11 @@ def _accuracy(report: Report) -> Any:
     )  # fmt: skip
     for name, row in report.rows.items():
         table.add_row(
-            NAMES[name],
+            row.label or name,
             interval(row.upright, share),
             interval(row.orbit_mean, share),
-            f"{number(row.worst.accuracy.value, share)} at {row.worst.label}",
+            f"{number(row.worst.accuracy.value, share)} at {row.worst.label} "
+            + _between(row.worst_case, share),
             percent(row.changed),
             f"{row.largest_difference:.2g}",
             f"{row.passes:.2f}",
@@ -129,7 +139,7 @@ def _accuracy(report: Report) -> Any:
     for name, row in report.rows.items():
         if row.invalid:
             notes.append(
-                f"[red]{NAMES[name]}: scores of {row.invalid} turned pictures were not numbers[/red]"
+                f"[red]{row.label or name}: scores of {row.invalid} turned pictures were not numbers[/red]"
             )
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
@@ -144,7 +154,7 @@ def _further(report: Report) -> Any:
             share = scores.is_share
             table.add_row(
                 "" if i else metric + (", in per cent" if share else ""),
-                NAMES[name],
+                row.label or name,
                 interval(scores.upright, share),
                 interval(scores.orbit_mean, share),
                 f"{number(scores.worst.accuracy.value, share)} at {scores.worst.label}",
@@ -154,25 +164,64 @@ def _further(report: Report) -> Any:
 
 
 def _poses(report: Report) -> Any:
-    names = list(report.rows)
-    table = _table("Every pose", "pose", *(NAMES[name] for name in names), "right pose", "c(gx) = g·c(x)")
-    chosen = report.canonicalizer
-    for i, pose in enumerate(chosen.poses):
-        cells = [interval(report.rows[name].poses[i].accuracy, report.setting.is_share) for name in names]
+    chosen, rows = report.canonicalizer, report.rows
+    step = -(-len(chosen.poses) // LONGEST)
+    title = "Every pose" if step == 1 else f"One pose of {step}"
+    columns = [row.label or name for name, row in rows.items()]
+    table = _table(title, "pose", *columns, "right pose", "c(gx) = g·c(x)")
+    for i, pose in list(enumerate(chosen.poses))[::step]:
+        at = [row.poses[i].accuracy for row in rows.values()]
+        share = report.setting.is_share
+        cells = [interval(x, share) if len(at) <= _WIDEST else number(x.value, share) for x in at]
         table.add_row(pose.label, *cells, interval(pose.accuracy), percent(chosen.equivariance_at[i]))
     return table
 
 
 def _canonicalizer(report: Report) -> Any:
-    chosen = report.canonicalizer
-    table = _table("Poses chosen, in per cent; a tie is never right", "", "")
-    table.show_header = False
-    table.add_row("upright pictures left alone (identity rate)", interval(chosen.identity_rate))
-    table.add_row("turned pictures: true pose found", interval(chosen.pose_accuracy))
-    table.add_row("equivariance: c(gx) = g·c(x)", percent(chosen.equivariance))
-    table.add_row("ties: upright pictures / all", f"{percent(chosen.tied_upright)} / {percent(chosen.tied)}")
-    table.add_row("mean confidence", percent(chosen.confidence))
-    table.add_row("calibration error", percent(chosen.calibration_error))
+    every = {"adapted": report.canonicalizer, **report.choosers}
+    names = [report.rows[name].label or name if name in report.rows else name for name in every]
+    table = _table("Poses chosen, in per cent; a tie is never right", "", *names)
+    table.show_header = len(every) > 1
+    for text, cell in _POSES_CHOSEN.items():
+        table.add_row(text, *(cell(chosen) for chosen in every.values()))
+    if any(chosen.tolerance for chosen in every.values()):
+        degrees = [_degrees(chosen.tolerance) for chosen in every.values()]
+        table.add_row("a pose is right within", *degrees)
+        for text, field in (("distance from the true pose", "pose_error"), _EQUIVARIANCE):
+            table.add_row(f"median {text}", *(_degrees(getattr(c, field)) for c in every.values()))
+    return table
+
+
+_EQUIVARIANCE = ("distance of c(gx) from g·c(x)", "equivariance_error")
+_POSES_CHOSEN: dict[str, Callable[[CanonicalizerMetrics], str]] = {
+    "upright pictures left alone (identity rate)": lambda chosen: interval(chosen.identity_rate),
+    "turned pictures: true pose found": lambda chosen: interval(chosen.pose_accuracy),
+    "equivariance: c(gx) = g·c(x)": lambda chosen: percent(chosen.equivariance),
+    "ties: upright pictures / all": lambda chosen: f"{percent(chosen.tied_upright)} / {percent(chosen.tied)}",
+    "mean confidence": lambda chosen: percent(chosen.confidence),
+    "calibration error": lambda chosen: percent(chosen.calibration_error),
+}
+
+
+def _degrees(distance: float | None) -> str:
+    """Return a distance of poses as it is, and as an angle."""
+    return "–" if distance is None else f"{distance:.3g} ({math.degrees(distance):.3g}°)"
+
+
+def _row_costs(report: Report) -> Any:
+    table = _table(
+        "Cost of each row, a picture", "", "passes", "further\nparameters", "time", "time / bare model"
+    )
+    for name, row in report.rows.items():
+        if row.cost is None:
+            continue
+        table.add_row(
+            row.label or name,
+            f"{row.passes:.2f}",
+            f"{row.cost.parameters:,}",
+            f"{row.cost.milliseconds:.2f} ms",
+            f"×{row.cost.time_ratio:.2f}",
+        )
     return table
 
 
@@ -234,8 +283,9 @@ def _footer(report: Report) -> Any:
     from rich.text import Text
 
     s = report.setting
+    poses = f", at poses of {s.poses}" if s.poses else ""
     lines = [
-        f"{s.model}, {s.group}, {s.mode} · {s.task} · {s.pictures} pictures of {s.size}"
+        f"{s.model}, {s.group}, {s.mode}{poses} · {s.task} · {s.pictures} pictures of {s.size}"
         + ("" if s.classes is None else f", {s.classes} classes")
         + (f", {s.skipped} unreadable ones left out" if s.skipped else ""),
         f"turned with border {s.border}, {s.interpolation} interpolation (quarter turns and flips are exact)",
