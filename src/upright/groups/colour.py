@@ -130,7 +130,7 @@ class Hue(HueGroup, LieGroup):
         """Return the turns by angles in radians, or in degrees; numbers or tensors of any shape."""
         if (angle is None) == (degrees is None):
             raise TypeError("give angle (radians) or degrees, and only one of them")
-        given = torch.as_tensor(degrees if angle is None else angle, device=device).double()
+        given = torch.as_tensor(degrees if angle is None else angle, dtype=torch.float64, device=device)
         return Element(self, wrapped(given * (math.pi / 180) if angle is None else given))
 
     def identity(self, *shape: int, device: Any = None) -> Element:
@@ -271,7 +271,7 @@ class OneParameterGroup(ColourGroup, LieGroup):
         return g.value.unsqueeze(-1)
 
     def _scaled_by(self, factor: Any, device: Any) -> Element:
-        given = torch.as_tensor(factor, device=device).double()
+        given = torch.as_tensor(factor, dtype=torch.float64, device=device)
         if not bool((given > 0).all()):
             raise ValueError(f"a factor of {self} must be positive, got {factor}")
         return Element(self, given.log())
@@ -296,7 +296,7 @@ class Brightness(OneParameterGroup):
 
     def element(self, shift: Any, *, device: Any = None) -> Element:
         """Return the elements that add ``shift``: numbers or tensors of any shape."""
-        return Element(self, torch.as_tensor(shift, device=device).double())
+        return Element(self, torch.as_tensor(shift, dtype=torch.float64, device=device))
 
     def matrix(self, g: Element, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return the matrices that move ``(colour, 1)`` columns, shape ``(*g.shape, 2, 2)``."""

@@ -102,7 +102,7 @@ class Scale(_Windowed):
         Raises:
             ValueError: If a factor is not positive.
         """
-        factor = torch.as_tensor(factor, device=device).double()
+        factor = torch.as_tensor(factor, dtype=torch.float64, device=device)
         if not bool((factor > 0).all()):
             raise ValueError(f"factor must be positive, got {factor.tolist()}; flips are in O2 and D1")
         return Element(self, factor.log())
@@ -166,12 +166,12 @@ class Translation(_Windowed):
 
     def element(self, x: Any, y: Any, device: Any = None) -> Element:
         """Return shifts by ``x`` to the right and ``y`` down, in shorter half-sides; shapes broadcast."""
-        x, y = (torch.as_tensor(v, device=device).double() for v in (x, y))
+        x, y = (torch.as_tensor(v, dtype=torch.float64, device=device) for v in (x, y))
         return Element(self, torch.stack([x + 0 * y, y + 0 * x], -1))
 
     def from_pixels(self, x: Any, y: Any, size: tuple[int, int], device: Any = None) -> Element:
         """Return shifts given in pixels of a canvas ``(height, width)``; whole ones move pixels exactly."""
-        x, y = (torch.as_tensor(v, device=device).double() for v in (x, y))
+        x, y = (torch.as_tensor(v, dtype=torch.float64, device=device) for v in (x, y))
         return self.element(x / (min(size) / 2), y / (min(size) / 2))
 
     def identity(self, *shape: int, device: Any = None) -> Element:
@@ -388,7 +388,7 @@ def _bordered(linear: Tensor, shift: Tensor) -> Tensor:
 
 
 def _checked(matrix: Any, shape: tuple[int, int], device: Any) -> Tensor:
-    checked: Tensor = torch.as_tensor(matrix, device=device).double()
+    checked: Tensor = torch.as_tensor(matrix, dtype=torch.float64, device=device)
     if checked.shape[-2:] != shape:
         raise ValueError(f"matrix must have shape (…, {shape[0]}, {shape[1]}), got {tuple(checked.shape)}")
     return checked

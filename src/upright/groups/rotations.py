@@ -52,7 +52,7 @@ class _ContinuousPlanarGroup(PlanarGroup, LieGroup):
         """
         if (angle is None) == (degrees is None):
             raise TypeError("give angle (radians) or degrees, and only one of them")
-        given = torch.as_tensor(degrees if angle is None else angle, device=device).double()
+        given = torch.as_tensor(degrees if angle is None else angle, dtype=torch.float64, device=device)
         return wrapped(given * (math.pi / 180) if angle is None else given)
 
 
