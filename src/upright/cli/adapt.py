@@ -16,6 +16,7 @@ from .sources import (
     open_model,
     positive,
     report_skipped,
+    with_prior,
 )
 from .terminal import plural
 
@@ -124,7 +125,7 @@ def _trained(args: argparse.Namespace, loaded: LoadedModel) -> tuple[Adapted, st
         num_workers=args.workers,
         **options,
     )
-    robust.eval()
+    robust = with_prior(args, robust.eval())
     report_skipped([*data.skipped, *(validation.skipped if validation is not None else [])])
     last = result.history[-1] if result.history else {}
     rate = last.get("val_identity_rate", last.get("identity_rate"))

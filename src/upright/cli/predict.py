@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -11,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Prediction:
         reflected: Whether it is mirrored (before being turned).
         pose_confidence: Probability of that pose.
         passes: How many times the model ran.
+        gated: Whether the picture was left as it is, for its pose is not clear.
+        flagged: Whether its pose is doubtful.
     """
 
     path: str
@@ -52,6 +55,8 @@ class Prediction:
     reflected: bool
     pose_confidence: float
     passes: int
+    gated: bool
+    flagged: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-upright", metavar="FOLDER", help="write the pictures turned upright; a new folder"
     )
+    parser.add_argument(
+        "--estimate-share", action="store_true",
+        help="estimate from the pictures themselves how often each pose occurs, and decide accordingly",
+    )  # fmt: skip
     add_source_flags(parser)
 
 
@@ -86,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--save-upright {args.save_upright} is not empty; give a new folder")
     pictures = open_pictures(given, args.limit)
     source = open_source(args, saved)
+    if args.estimate_share:
+        source = _with_estimated_share(args, source, pictures)
     rows = list(predictions(source, pictures, args.batch_size, args.device))
     if not rows:
         path, reason = pictures.skipped[0]
@@ -97,6 +108,26 @@ def run(args: argparse.Namespace) -> int:
         _save_upright(Path(args.save_upright), rows, pictures)
     report_skipped(pictures.skipped)
     return 0
+
+
+def _with_estimated_share(args: argparse.Namespace, source: Source, pictures: Any) -> Source:
+    """Let the model decide under the prior of the pictures that are given."""
+    from ..confidence import estimate_prior
+    from ..data import UnreadablePictureError
+
+    if args.upright_share is not None:
+        raise UserError("--upright-share says what --estimate-share is to find out; give one of them")
+
+    def batches() -> Iterator[list[torch.Tensor]]:
+        for i in range(len(pictures.paths)):
+            with contextlib.suppress(UnreadablePictureError):
+                yield [source.loaded.preprocess(pictures.picture(i)).to(args.device)]
+
+    found = estimate_prior(source.robust, batches())
+    low, high = float(found.low[0]), float(found.high[0])
+    shares = f"{found.upright:.1%} of the pictures stand upright ({low:.1%} to {high:.1%})"
+    print(f"upright: {shares}", file=sys.stderr)
+    return replace(source, robust=source.robust.with_prior(found.prior))
 
 
 def split_paths(paths: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
@@ -199,6 +230,8 @@ def _predict(source: Source, batch: list[tuple[str, torch.Tensor]], device: str)
                 reflected=bool(reflected[i]),
                 pose_confidence=round(float(run.pose.confidence[i]), 6),
                 passes=int(run.passes[i]),
+                gated=run.gated is not None and bool(run.gated[i]),
+                flagged=run.flagged is not None and bool(run.flagged[i]),
             )
         )
     return rows
@@ -246,6 +279,7 @@ def _print(rows: list[Prediction], reflections: bool) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         pose = f"{'mirrored, ' if row.reflected else ''}{row.degrees:g}°"
+        pose += " (left alone)" if row.gated else " (doubtful)" if row.flagged else ""
         path = os.path.relpath(row.path, folder) if folder else row.path
         table.add_row(path, row.prediction, f"{row.confidence:.1%}", pose, f"{row.pose_confidence:.1%}")
     console().print(table)

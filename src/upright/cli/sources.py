@@ -62,17 +62,30 @@ def add_adapter_flags(parser: argparse.ArgumentParser) -> None:
         help="a ready-made or saved one; default: the ready-made one of the group",
     )
     group.add_argument(
-        "--mode", choices=["canonical", "top_k", "average"], help="one pass; the likeliest poses; all"
-    )
+        "--mode", choices=["canonical", "top_k", "weighted", "average"],
+        help="one pass; the likeliest poses; the same with weights that change continuously; all",
+    )  # fmt: skip
     group.add_argument(
-        "--top-k", type=positive, metavar="K", help="with top_k: most poses a picture may take"
+        "--top-k", type=positive, metavar="K", help="with top_k, weighted: most poses a picture may take"
     )
     group.add_argument(
         "--cover", type=float, metavar="P", help="with top_k: probability that the poses must cover"
     )
     group.add_argument(
-        "--evidence", type=float, metavar="E", help="with top_k: weight of the model's own certainty"
+        "--cut", type=float, metavar="P", help="with weighted: share of the likeliest that others must exceed"
     )
+    group.add_argument(
+        "--evidence", type=float, metavar="E",
+        help="with top_k, weighted: weight of the model's own certainty",
+    )  # fmt: skip
+    group.add_argument(
+        "--upright-share", type=float, metavar="P",
+        help="share of upright pictures in use, such as 0.95: the best decision then",
+    )  # fmt: skip
+    group.add_argument(
+        "--gate", type=float, metavar="P", help="leave pictures alone whose pose is less probable than that"
+    )
+    group.add_argument("--flag", type=float, metavar="P", help="the same, but turn them and mark them")
     group.add_argument(
         "--canvas", choices=["bucket", "pad", "stretch"], help="for pictures that are not square"
     )
@@ -121,11 +134,27 @@ def open_model(args: argparse.Namespace, reference: str) -> LoadedModel:
 
 def adapter_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of `Adapted` that the flags give."""
-    names = ("mode", "top_k", "cover", "evidence", "canvas")
+    names = ("mode", "top_k", "cover", "cut", "evidence", "canvas")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "mode" not in settings and {"top_k", "cover", "evidence"} & set(settings):
-        settings["mode"] = "top_k"
+    if "mode" not in settings and {"top_k", "cover", "cut", "evidence"} & set(settings):
+        settings["mode"] = "weighted" if "cut" in settings else "top_k"
+    if args.gate is not None and args.flag is not None:
+        raise UserError("--gate and --flag say different things of the same pictures; give one of them")
+    if args.gate is not None or args.flag is not None:
+        from ..confidence import Gate
+
+        below = "leave" if args.flag is None else "flag"
+        settings["gate"] = Gate(args.gate if args.flag is None else args.flag, below)  # type: ignore[arg-type]
     return settings
+
+
+def with_prior(args: argparse.Namespace, robust: Adapted) -> Adapted:
+    """Let the model decide under the share of upright pictures that the flags give."""
+    if args.upright_share is None:
+        return robust
+    from ..confidence import deployment_prior
+
+    return robust.with_prior(deployment_prior(robust.group, upright=args.upright_share))
 
 
 def open_source(args: argparse.Namespace, saved: str | None) -> Source:
@@ -162,7 +191,7 @@ def open_source(args: argparse.Namespace, saved: str | None) -> Source:
     settings = adapter_settings(args)
     if settings:
         robust = robust.replace(**settings)
-    return _ready(args, loaded, robust)
+    return _ready(args, loaded, with_prior(args, robust))
 
 
 def adapt_ready(args: argparse.Namespace, loaded: LoadedModel) -> Adapted:
@@ -174,7 +203,10 @@ def adapt_ready(args: argparse.Namespace, loaded: LoadedModel) -> Adapted:
     if args.canonicalizer is not None:
         trust = getattr(args, "trust_code", False)
         chosen = hub.load_canonicalizer(args.canonicalizer, trust_code=trust)
-        return adapt(loaded.model, args.group or chosen.group, canonicalizer=chosen, **adapter_settings(args))
+        robust = adapt(
+            loaded.model, args.group or chosen.group, canonicalizer=chosen, **adapter_settings(args)
+        )
+        return with_prior(args, robust)
     group = parse_group(args.group or "C4")
     if str(group) not in hub.READY_MADE:
         ready = ", ".join(sorted(hub.READY_MADE)) or "no group"
@@ -182,7 +214,7 @@ def adapt_ready(args: argparse.Namespace, loaded: LoadedModel) -> Adapted:
             f"no ready-made canonicalizer for {group} (there is one for: {ready}); train one with "
             "'upright adapt --train DATA', or name a saved one with --canonicalizer"
         )
-    return adapt(loaded.model, group, **adapter_settings(args))
+    return with_prior(args, adapt(loaded.model, group, **adapter_settings(args)))
 
 
 def check_fits(robust: Adapted, preprocess: Callable[[Any], torch.Tensor], device: str = "cpu") -> None:

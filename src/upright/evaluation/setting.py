@@ -42,7 +42,8 @@ def describe_setting(
     """
     robust, metric = orbit.robust, orbit.task.metric
     height, width = next(iter(sizes))
-    parts = {"top_k": robust.top_k, "cover": robust.cover, "evidence": robust.evidence or None}
+    parts = {name: getattr(robust, name) for name in ("top_k", "cover", "cut", "gate")}
+    parts |= {"evidence": robust.evidence or None, "prior": robust.canonicalizer.deployment_prior}
     mode = [robust.mode, *(f"{name}={value}" for name, value in parts.items() if value is not None)]
     first = example.pictures[0]
     return Setting(
