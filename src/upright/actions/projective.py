@@ -235,7 +235,7 @@ def _blurred(values: Tensor, variance: Tensor, border: Border) -> Tensor:
     width = values.shape[-1]
     reach = _COMPILED_TAPS
     if not torch.compiler.is_compiling():
-        reach = math.ceil(4 * math.sqrt(max(float(variance.max()), 0.0)))
+        reach = math.ceil(4 * math.sqrt(max(float(variance.detach().max()), 0.0)))
     taps = torch.arange(-reach, reach + 1, device=values.device, dtype=variance.dtype)
     weights = torch.exp(-taps.square() / (2 * variance[:, None] + 1e-12))
     weights = (weights / weights.sum(-1, keepdim=True)).to(values.dtype)  # (B, 2 · reach + 1)

@@ -14,9 +14,11 @@ from ..actions import act as library_act
 from ..actions.registry import leaves
 from ..groups.base import Element, Group
 from ..groups.colour import ColourGroup, CyclicHue
+from ..groups.lie import LieGroup
 from ..groups.product import factors_of
+from ..groups.projective import Homography
 from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, RegularField, VectorField
-from .examples import example, is_exact
+from .examples import crosses_border, example, is_exact
 from .groups import pairs
 from .tolerances import RESAMPLING, errors, require, require_true, tolerance
 
@@ -42,8 +44,9 @@ def assert_action(
 
     ``act(e, x)`` changes no bit; ``act(g @ h, x) = act(g, act(h, x))``; ``act(~g, act(g, x)) = x``; a batch,
     a list and an element for all agree with one call a sample; empty batches; nothing is changed in place;
-    dtype, device and gradients. Where pixels are resampled, laws hold up to ``resampling``; where boxes
-    become hulls, two moves must contain the one move and share its centre.
+    dtype, device and gradients, to Lie coordinates too. Where pixels are resampled, laws hold up to
+    ``resampling``; where content leaves the canvas, on the pixels that never did; where boxes become hulls,
+    two moves must contain the one move and share its centre (but for perspective).
 
     Kinds that the group is said to leave alone must keep every bit.
 
@@ -77,6 +80,8 @@ def assert_action(
         check.preserves(g_batch, x)
     if gradients and first.data.is_floating_point():
         check.gradients(batches[-1][0], make(2, generator))
+        if isinstance(group, LieGroup) and not leaves(group, type(first)):
+            check.pose_gradients(group, make(2, generator), generator)
     if compiled:
         check.compiles(batches[-1][0], batches[-1][2])
 
@@ -102,14 +107,28 @@ class _Laws:
             require(f"{name}: x is left as it is, bit for bit", errors(moved.data, x.data), 0, on=g)
         _same_frame(f"{name}: act(g @ h, x) against act(g, act(h, x))", once, twice)
         limit = self.limit(x)
-        require(f"{name}: act(g @ h, x) is act(g, act(h, x))", self.gap(twice, once), limit, on=_Pairs(g, h))
+        gap = self.gap(*self.inside(g, h, twice, once))
+        require(f"{name}: act(g @ h, x) is act(g, act(h, x))", gap, limit, on=_Pairs(g, h))
         back = act(~g, moved)
         _same_frame(f"{name}: act(~g, act(g, x)) against x", back, x)
-        require(f"{name}: act(~g, act(g, x)) is x", self.gap(back, x), limit, on=g)
+        require(f"{name}: act(~g, act(g, x)) is x", self.gap(*self.inside(~g, g, back, x)), limit, on=g)
         stays = g.is_identity()
         return (
             bool((errors(moved.data, x.data)[~stays] > 0).any()) if moved.data.shape == x.data.shape else True
         )
+
+    def inside(self, g: Element, h: Element, twice: Kind, once: Kind) -> tuple[Kind, Kind]:
+        """Return pictures moved by ``h``, then ``g``, without the pixels that came from beyond the canvas."""
+        if not isinstance(twice, _GRIDS) or not crosses_border(self.group):
+            return twice, once
+        canvas = torch.ones(len(g), *twice.data.shape[-2:], dtype=torch.float64)
+        kept = library_act(g, library_act(h, Mask(canvas))).data > 0.999
+        share = float(kept.double().mean())
+        require_true(
+            f"{self.name(twice)}: enough stays on the canvas", share > 0.25, f"only {share:.0%} does"
+        )
+        kept = kept.view(len(g), *[1] * (twice.data.ndim - 3), *kept.shape[1:])
+        return tuple(x.replace(data=torch.where(kept, x.data, 0).to(x.data.dtype)) for x in (twice, once))  # type: ignore[return-value]
 
     def limit(self, x: Kind) -> float:
         """Return the allowed error of two moves against one."""
@@ -127,7 +146,7 @@ class _Laws:
     def gap(self, twice: Kind, once: Kind) -> Tensor:
         """Return how far two moves are from one, for each entry of the batch."""
         if isinstance(twice, Boxes) and isinstance(once, Boxes) and not is_exact(self.group):
-            return _hull_gap(twice, once)
+            return _hull_gap(twice, once, _bends(self.group))
         if isinstance(twice, OrientedBoxes):
             turned = twice.data[..., 4] - once.data[..., 4]
             half = torch.remainder(turned + math.pi / 2, math.pi) - math.pi / 2  # a box turned by π is itself
@@ -186,6 +205,25 @@ class _Laws:
                 f"{self.name(x)}: gradients are those of finite differences; {error}"
             ) from error
 
+    def pose_gradients(self, group: LieGroup, x: Kind, generator: torch.Generator) -> None:
+        """Check the gradient to Lie coordinates against a finite difference, in float64."""
+        x = x.replace(data=x.data.double())
+        c = 0.2 * torch.rand(len(x.data), group.coordinates, generator=generator, dtype=torch.float64) + 0.05
+        weight = torch.rand(x.data.shape, generator=generator, dtype=torch.float64)
+        step = 1e-6 * torch.rand(c.shape, generator=generator, dtype=torch.float64)
+
+        def total(c: Tensor) -> Tensor:
+            moved: Tensor = self.act(group.exp(c), x).data
+            return (weight * moved).sum()
+
+        c.requires_grad_(True)
+        (slope,) = torch.autograd.grad(total(c), c)
+        c = c.detach()
+        difference = float(total(c + step) - total(c - step)) / 2
+        error = torch.tensor([abs(float((slope * step).sum()) - difference)], dtype=torch.float64)
+        scale = float(((slope * step).abs()).sum()) + 1e-9
+        require(f"{self.name(x)}: gradients reach the Lie coordinates", error / scale, 0.02)
+
     def compiles(self, g: Element, x: Kind) -> None:
         """Check that the move compiles into one graph and gives the same values."""
         torch.compiler.reset()
@@ -234,12 +272,17 @@ def _same_frame(law: str, x: Kind, y: Kind) -> None:
     require_true(f"{law}: shape and canvas agree", found[0] == found[1], f"{found[0]} and {found[1]}")
 
 
-def _hull_gap(twice: Boxes, once: Boxes) -> Tensor:
-    """Return by how much hulls of hulls fail to contain the hull, or to share its centre."""
+def _bends(group: Group) -> bool:
+    """Say whether a group has perspective, which moves the centres of boxes elsewhere."""
+    return any(isinstance(factor, Homography) for factor in factors_of(group))
+
+
+def _hull_gap(twice: Boxes, once: Boxes, bends: bool) -> Tensor:
+    """Return by how much hulls of hulls fail to contain the hull or, unless space bends, share its centre."""
     (low, high), (inner_low, inner_high) = corners(twice), corners(once)
     centre = errors((low + high) / 2, (inner_low + inner_high) / 2)
     outside = torch.maximum((low - inner_low).clamp(min=0), (inner_high - high).clamp(min=0))
-    return torch.maximum(centre, errors(outside, 0 * outside))
+    return torch.maximum(0 * centre if bends else centre, errors(outside, 0 * outside))
 
 
 def corners(x: Boxes) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..groups.base import FiniteGroup, Group
+from ..groups.product import factors_of
+from ..groups.projective import PlaneMap
 from ..kinds import (
     Boxes,
     Image,
@@ -35,7 +37,8 @@ class Request:
         size: Canvas ``(height, width)``.
         dtype: Dtype of the tensor.
         generator: Source of the draws.
-        smooth: Whether pictures are smooth and empty near their border, so that resampling errs little.
+        smooth: Whether pictures are smooth and empty near their border, so that resampling errs little; for
+            groups that carry content across the border, smooth everywhere.
     """
 
     group: Group
@@ -72,6 +75,11 @@ def is_exact(group: Group) -> bool:
     return bool(getattr(group, "is_exact_on_grid", False))
 
 
+def crosses_border(group: Group) -> bool:
+    """Say whether a group scales or shifts the canvas, so that content leaves it."""
+    return any(isinstance(factor, PlaneMap) for factor in factors_of(group))
+
+
 def example(
     kind: type[Kind],
     group: Group,
@@ -87,7 +95,8 @@ def example(
         kind: The kind.
         group: The group that will move it. Where the group resamples, pictures are smooth.
         batch: Length of the leading axis.
-        size: Canvas ``(height, width)``; default: 12×12, or 64×64 for groups that resample.
+        size: Canvas ``(height, width)``; default: 12×12, 64×64 for groups that resample, 96×96 for those that
+            scale or shift too.
         dtype: Dtype of the tensor, for kinds that allow it.
         generator: Source of the draws.
 
@@ -98,7 +107,7 @@ def example(
         raise KeyError(f"no example of {kind.__name__}; add one with upright.testing.register_example")
     generator = generator or torch.Generator().manual_seed(0)
     smooth = not is_exact(group)
-    size = size or ((64, 64) if smooth else (12, 12))
+    size = size or ((96, 96) if crosses_border(group) else (64, 64) if smooth else (12, 12))
     return EXAMPLES[kind](Request(group, batch, size, dtype, generator, smooth))
 
 
@@ -118,9 +127,20 @@ def bumps(channels: tuple[int, ...], request: Request) -> Tensor:
     return picture / picture.amax((-1, -2), keepdim=True)
 
 
+def waves(channels: tuple[int, ...], request: Request) -> Tensor:
+    """Return smooth pictures, ``(batch, *channels, H, W)``, float64 in 0…1: waves 60 to 120 pixels long."""
+    height, width = request.size
+    shape = (request.batch, *channels, 3, 1, 1)
+    draw = torch.rand((3, *shape), generator=request.generator, dtype=torch.float64)
+    number, angle, phase = 2 * math.pi / (60 + 60 * draw[0]), 2 * math.pi * draw[1], 2 * math.pi * draw[2]
+    rows = torch.arange(height, dtype=torch.float64).view(-1, 1)
+    columns = torch.arange(width, dtype=torch.float64)
+    return 0.5 + torch.cos(number * (angle.cos() * columns + angle.sin() * rows) + phase).mean(-3) / 2
+
+
 def _pixels(channels: tuple[int, ...], request: Request) -> Tensor:
     if request.smooth:
-        values = bumps(channels, request)
+        values = (waves if crosses_border(request.group) else bumps)(channels, request)
     else:
         shape = (request.batch, *channels, *request.size)
         values = torch.rand(shape, generator=request.generator, dtype=torch.float64)

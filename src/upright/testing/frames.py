@@ -15,7 +15,8 @@ from ..actions import registered_kinds
 from ..groups.base import Element, FiniteGroup, Group
 from ..groups.colour import ColourGroup
 from ..groups.planar import Cyclic, PlanarGroup
-from ..groups.product import factors_of, planar_part
+from ..groups.product import Product, factors_of, planar_part
+from ..groups.projective import PlaneMap, is_similarity, plane_homography
 from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, Points, RegularField, VectorField
 from .actions import Act, corners
 from .tolerances import errors, require, require_true
@@ -57,18 +58,21 @@ def assert_consistent(
     A pixel, its point, its one-pixel box (every format), its oriented box, its mask and its fields land on
     the same place; quarter turns map the canvas to itself; arrows of fields, points and oriented boxes turn
     alike; a box becomes the hull of its four moved corners; regular fields permute their channels as the
-    group says.
+    group says. Under maps of the plane beyond turns and flips, arrows follow the derivative of the map at
+    their place, and oriented boxes scale with it.
 
     Args:
         group: A group of the plane, of colours, or a product of both.
-        sizes: Canvases ``(height, width)``; those that are not square are used with quarter turns only.
+        sizes: Canvases ``(height, width)`` for quarter turns and flips; those that are not square are used
+            with them only.
         act: The function under test.
 
     Raises:
         AssertionError: If kinds disagree, or a kind that the group moves has no mark.
         TypeError: If the group is not one of the plane.
     """
-    if not all(isinstance(factor, (PlanarGroup, ColourGroup)) for factor in factors_of(group)):
+    factors = factors_of(group)
+    if not all(isinstance(factor, (PlanarGroup, PlaneMap, ColourGroup)) for factor in factors):
         raise TypeError(f"group must be a group of the plane, got {group}")
     missing = [k.__name__ for k in registered_kinds(group) if k not in MARKS and k.__name__ != "Invariant"]
     require_true(
@@ -79,7 +83,11 @@ def assert_consistent(
     if isinstance(group, FiniteGroup) and group.order <= 48:
         elements = group.elements()
     else:
-        elements = group.sample(48, generator=torch.Generator().manual_seed(0))
+        elements = group.sample(16, generator=torch.Generator().manual_seed(0))
+    if any(isinstance(factor, PlaneMap) for factor in factors):
+        for i, g in enumerate(elements):
+            _check_map(g, ((96, 96), (95, 95), (80, 104))[i % 3 if group in factors else 0], act)
+        return
     for g in elements:
         plane = _plane(g)
         assert isinstance(plane.group, PlanarGroup)
@@ -158,6 +166,12 @@ def _check_shapes(g: Element, size: Size, act: Act) -> None:
     moved = act(g, OrientedBoxes(box, size=size)).data[0]
     across = moved[4].cos() * turned[1] + moved[4].sin() * turned[0]
     require("OrientedBoxes: sides turn like differences of points", across.abs().view(1), 1e-9, on=repr(g))
+    _check_boxes(g, size, act)
+
+
+def _check_boxes(g: Element, size: Size, act: Act) -> None:
+    """Move a box of every format: it must become the hull of its corners, moved as points."""
+    middle = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
     low, high = middle - torch.tensor([1.5, 2.0]), middle + torch.tensor([2.0, 0.5])
     quad = torch.stack([low, torch.stack([high[0], low[1]]), high, torch.stack([low[0], high[1]])])
     quad = act(g, Points(quad, size=size)).data
@@ -168,6 +182,57 @@ def _check_shapes(g: Element, size: Size, act: Act) -> None:
             f"Boxes ({box_kind.format}, normalized={box_kind.normalized}): the hull of the four moved corners"
         )
         require(law, errors(found, hull), 1e-6, on=repr(g))
+
+
+def _homography(g: Element) -> Tensor:
+    """Return what an element does to the plane, ``(3, 3)``, in half-sides from the centre."""
+    matrix = torch.eye(3, dtype=torch.float64)
+    for part in g.group.parts(g) if isinstance(g.group, Product) else (g,):
+        if isinstance(part.group, (PlanarGroup, PlaneMap)):
+            matrix = matrix @ plane_homography(part)
+    return matrix
+
+
+def _check_map(g: Element, size: Size, act: Act) -> None:
+    """Move marks and arrows by a projective map: they must go where its matrix says."""
+    matrix, half = _homography(g), min(size) / 2
+    middle = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64)
+    similar = bool(is_similarity(matrix))
+
+    def go(matrix: Tensor, place: Tensor) -> Tensor:
+        moved = matrix @ torch.cat([(place - middle) / half, torch.ones(1, dtype=torch.float64)])
+        return moved[:2] / moved[2] * half + middle
+
+    place = middle + torch.tensor([7.0, -5.0])
+    expected = go(matrix, place)
+    for kind, marks in _marks(g.group).items():
+        for mark in marks if similar or kind is not OrientedBoxes else ():
+            moved = act(g, mark.make(place, size, g.group, 2.5))
+            law = f"{kind.__name__}: a spot at {place.tolist()} of {size} goes where the matrix says"
+            slack = 0.55 if moved.data.dtype == torch.bool else mark.slack  # labels move by whole pixels
+            slack = slack if bool((matrix[2, :2] == 0).all()) else 3 * slack  # a spot's middle bends away
+            require(law, errors(mark.find(moved), expected.expand_as(mark.find(moved))), slack, on=repr(g))
+            found = tuple(getattr(moved, "size", size))
+            require_true(f"{kind.__name__}: the canvas {size} stays", found == size, str(found))
+    arrow = torch.tensor([0.8, -0.3], dtype=torch.float64)
+    field = act(g, VectorField(arrow.view(2, 1, 1).expand(2, *size).contiguous())).data
+    for row, column in ((size[0] // 2, size[1] // 2), (size[0] // 2 - 9, size[1] // 2 + 11)):
+        source = go(torch.linalg.inv(matrix), torch.tensor([column + 0.5, row + 0.5], dtype=torch.float64))
+        pushed = (go(matrix, source + 1e-4 * arrow) - go(matrix, source - 1e-4 * arrow)) / 2e-4
+        law = "VectorField: vectors follow the derivative of the map"
+        require(law, errors(field[:, row, column], pushed), 1e-6, on=repr(g))
+    if similar:
+        angle = math.atan2(-float(arrow[1]), float(arrow[0]))
+        box = torch.cat([place, torch.tensor([3.0, 1.0, angle], dtype=torch.float64)]).unsqueeze(0)
+        moved = act(g, OrientedBoxes(box, size=size)).data[0]
+        pushed = go(matrix, place + arrow) - expected
+        across = moved[4].cos() * pushed[1] + moved[4].sin() * pushed[0]
+        require("OrientedBoxes: sides turn like arrows", across.abs().view(1), 1e-9, on=repr(g))
+        ratio = pushed.norm() / arrow.norm()
+        require(
+            "OrientedBoxes: sides scale like arrows", errors(moved[2:4], ratio * box[0, 2:4]), 1e-9, repr(g)
+        )
+    _check_boxes(g, size, act)
 
 
 def _check_channels(group: FiniteGroup, act: Act) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..groups.base import Element, FiniteGroup, Group
+from ..groups.lie import LieGroup
 from .tolerances import errors, require, require_true
 
 _SMALL = 24
@@ -20,8 +21,10 @@ def assert_group(group: Group, *, samples: int = 256, generator: torch.Generator
     """Check the laws of a group.
 
     Identity, inverse on both sides, associativity, closure; ``matrix`` is a faithful homomorphism into the
-    invertible matrices; ``distance`` is a metric, invariant on both sides; sampling stays in the group and
-    follows its generator; elements broadcast and may be empty; the group is hashable and holds no tensors.
+    invertible matrices; ``distance`` is a metric, invariant on the left and, if the group says so, on the
+    right; sampling stays in the group and follows its generator; elements broadcast and may be empty; the
+    group is hashable and holds no tensors. Of a Lie group also: ``exp`` of a line is a one-parameter group,
+    its matrices are the exponentials of the generators, `log` comes back, and gradients pass.
 
     Args:
         group: The group.
@@ -49,6 +52,8 @@ def assert_group(group: Group, *, samples: int = 256, generator: torch.Generator
     _check_value(group)
     if isinstance(group, FiniteGroup):
         _check_numbers(group, g, h)
+    if isinstance(group, LieGroup):
+        _check_lie(group, generator)
 
 
 def pairs(group: Group, samples: int, generator: torch.Generator) -> tuple[Element, Element]:
@@ -111,9 +116,12 @@ def _check_distance(group: Group, g: Element, h: Element, k: Element) -> None:
     require(
         f"{group}: distance(k g, k h) is distance(g, h)", errors(apart, (k @ g).distance(k @ h)), 1e-6, on=g
     )
-    require(
-        f"{group}: distance(g k, h k) is distance(g, h)", errors(apart, (g @ k).distance(h @ k)), 1e-6, on=g
-    )
+    right = errors(apart, (g @ k).distance(h @ k))
+    if group.is_bi_invariant:
+        require(f"{group}: distance(g k, h k) is distance(g, h)", right, 1e-6, on=g)
+    else:
+        law = f"{group}: distance is not invariant on the right, as is_bi_invariant says"
+        require_true(law, bool((right > 1e-6).any()), "it is on all pairs")
     detour = g.distance(k) + k.distance(h)
     require(f"{group}: distance keeps the triangle inequality", (apart - detour).clamp(min=0), 1e-6, on=g)
     different = errors(g.matrix(), h.matrix()) > 1e-6
@@ -144,13 +152,37 @@ def _check_value(group: Group) -> None:
     fields: dict[str, Any] = {}
     if dataclasses.is_dataclass(group):
         fields = {f.name: getattr(group, f.name) for f in dataclasses.fields(group)}
-    require_true(f"{group}: an equal copy is equal", copy.deepcopy(group) == group)
     held = [name for name, entry in {**vars(group), **fields}.items() if isinstance(entry, Tensor)]
     require_true(f"{group}: a group holds no tensors", not held, f"it holds {held}")
+    require_true(f"{group}: an equal copy is equal", copy.deepcopy(group) == group)
     e = group.identity(2, 1)
     require_true(f"{group}: elements broadcast", (e @ group.identity(1, 3)).shape == (2, 3))
     require_true(f"{group}: batches may be empty", (group.identity(0) @ ~group.identity(0)).shape == (0,))
     require_true(f"{group}: identity(…) is the identity", bool(e.is_identity().all()))
+
+
+def _check_lie(group: LieGroup, generator: torch.Generator) -> None:
+    count = group.coordinates
+    found = tuple(group.generators().shape)
+    law = f"{group}: there is a generator of the group's dimension for each coordinate"
+    require_true(law, found == (count, group.dimension, group.dimension), str(found))
+    c = 0.6 * torch.rand(64, count, generator=generator, dtype=torch.float64) - 0.3
+    g, e = group.exp(c), group.identity(64)
+    require(f"{group}: exp(0) is the identity", _gap(group.exp(0 * c), e), 1e-12)
+    require(
+        f"{group}: exp(c / 3) @ exp(2c / 3) is exp(c)", _gap(group.exp(c / 3) @ group.exp(2 * c / 3), g), 1e-9
+    )
+    require(f"{group}: exp(-c) is ~exp(c)", _gap(group.exp(-c), ~g), 1e-9)
+    require(f"{group}: log(exp(c)) is c", errors(group.log(g), c), 1e-9, on=g)
+    algebra = torch.tensordot(c, group.generators(), 1)
+    matrices = torch.linalg.matrix_exp(algebra)
+    law = f"{group}: matrix(exp(c)) is the exponential of the generators"
+    require(law, errors(g.matrix(), matrices), 1e-9, on=g)
+    slopes: Any = torch.autograd.functional.jacobian(  # type: ignore[no-untyped-call]
+        lambda c: group.exp(c).matrix(), torch.zeros(count, dtype=torch.float64)
+    )
+    law = f"{group}: gradients of matrix(exp(c)) at 0 are the generators"
+    require(law, errors(slopes.movedim(-1, 0), group.generators()), 1e-9)
 
 
 def _check_numbers(group: FiniteGroup, g: Element, h: Element) -> None:
