@@ -30,8 +30,10 @@ from upright.priors import CategoricalPrior
 SETS = {"photos": "imagenet1k-sample", "tiny_imagenet": "tiny-imagenet"}
 PRIORS = (0.5, 0.7, 0.9, 0.97)
 """Shares of upright pictures that the deployment prior may state."""
-COVERS, EVIDENCE = [round(0.4 + 0.02 * i, 2) for i in range(30)], (0.0, 1.0, 2.0, 4.0, 8.0)
+COVERS, EVIDENCE = [round(0.4 + 0.02 * i, 2) for i in range(30)], (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 """What cover and evidence of adaptive ``top_k`` are chosen from."""
+LARGEST_LOSS = 0.007
+"""Share of held-back upright pictures that adaptive ``top_k`` with a prior may get wrong more than the bare model."""
 
 
 class Among(nn.Module):
@@ -115,17 +117,21 @@ def choose(tables: list[Table], passes: float) -> Rule:
 def choose_with_prior(tables: list[Table], passes: float) -> Rule:
     """Choose cover, evidence and prior on held-back pictures for at most so many passes.
 
-    What adaptive ``top_k`` gains over one pass is spent on upright pictures: of the settings whose mean over
-    the poses is that of one pass at least, on each set, the one that is best on upright pictures.
+    Of the settings that lose at most `LARGEST_LOSS` of the upright pictures, on each set, the one with the best
+    mean over the poses.
     """
-    floors = [float(with_prior(t, 0.25).mean()) for t in tables]
     best = (-1.0, Rule(0.5, 0.0))
     shares = [round(0.3 + 0.1 * i, 1) for i in range(7)]
     for rule in (Rule(c, e, share) for share in shares for c in COVERS[::2] for e in EVIDENCE):
         found = [blended(t, rule) for t in tables]
-        enough = all(float(right.mean()) >= floor for (right, _), floor in zip(found, floors, strict=True))
-        if enough and sum(float(used.mean()) for _, used in found) / len(tables) <= passes:
-            score = sum(float(right[:, 0].mean()) for right, _ in found)
+        losses = [
+            float((t.right[:, 0] - right[:, 0]).mean()) for t, (right, _) in zip(tables, found, strict=True)
+        ]
+        if (
+            max(losses) <= LARGEST_LOSS
+            and sum(float(used.mean()) for _, used in found) / len(tables) <= passes
+        ):
+            score = sum(float(right.mean()) for right, _ in found)
             best = max(best, (score, rule), key=lambda pair: pair[0])
     return best[1]
 
@@ -195,8 +201,8 @@ def measure(table: Table, rule: Rule, stated: Rule) -> dict[str, Any]:
         },
         "orbit_mean": mean,
         "vanilla_poses": [float(right[:, -g % 4].mean()) for g in range(4)],
-        "gap_closed": {n: (mean[n] - mean["vanilla"]) / gap for n in ("average", "one_pass", "adaptive")},
-        "gap_closed_95": {n: interval(rows, n) for n in ("one_pass", "adaptive")},
+        "gap_closed": {n: (mean[n] - mean["vanilla"]) / gap for n in rows if n not in ("vanilla", "oracle")},
+        "gap_closed_95": {n: interval(rows, n) for n in ("one_pass", "adaptive", "adaptive_with_prior")},
         "adaptive_passes": float(used.mean()),
         "adaptive_with_prior_passes": {"upright": float(passes[:, 0].mean()), "mean": float(passes.mean())},
         "upright_loss_95": loss_interval(right[:, 0] - with_stated[:, 0]),
@@ -276,6 +282,7 @@ def main() -> None:
     options.add_argument("--check", type=int, default=24, help="pictures of each set for the adapted models")
     options.add_argument("--leakage", type=int, default=400, help="pictures of each set for that check")
     options.add_argument("--passes", type=float, default=1.5)
+    options.add_argument("--passes-with-prior", type=float, default=2.0)
     given = options.parse_args()
     start(given)
     if given.smoke:
@@ -300,7 +307,7 @@ def main() -> None:
             y = torch.searchsorted(classes, y)
             tables[name, split] = Table(x, y, posterior(canonicalizer, x), log_y)
     held = [tables[name, "held"] for name in SETS]
-    rule, stated = choose(held, given.passes), choose_with_prior(held, given.passes)
+    rule, stated = choose(held, given.passes), choose_with_prior(held, given.passes_with_prior)
     figures: dict[str, Any] = {
         "adaptive_rule": {"cover": rule.cover, "evidence": rule.evidence},
         "adaptive_with_prior_rule": asdict(stated),
