@@ -1,8 +1,9 @@
-"""``upright evaluate``: a model at every pose, bare and adapted."""
+"""``upright evaluate``: a model at every pose, bare and adapted; or over a continuous transformation."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from .sources import (
 )
 from .terminal import console
 
+_MOST_VALUES = 10_000
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags."""
@@ -26,15 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="DATA", help="upright pictures: a folder, Parquet file or hub name (required)"
     )
     parser.add_argument("--split", metavar="NAME", help="split of the data")
-    parser.add_argument(
-        "--no-labels", action="store_true", help="measure agreement with the bare model instead"
-    )
-    parser.add_argument(
-        "--seen-classes", action="store_true", help="let only classes that occur be predicted"
-    )
-    parser.add_argument(
-        "--border", choices=["edge", "reflect", "constant"], default="edge", help="beyond the canvas"
-    )
+    _add_task_flags(parser)
+    _add_pose_flags(parser)
     parser.add_argument("--no-leakage", action="store_true", help="leave the check for artefacts out")
     parser.add_argument("--no-overhead", action="store_true", help="do not measure time and memory")
     parser.add_argument("--json", metavar="FILE", help="write the report; - for the terminal")
@@ -44,27 +40,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_flags(parser)
 
 
+def _add_task_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("task")
+    group.add_argument(
+        "--task", metavar="NAME", default="classification",
+        help="segmentation, depth, detection, instances, keypoints, text, retrieval; default: classification",
+    )  # fmt: skip
+    group.add_argument("--annotations", metavar="FILE", help="JSON in COCO's layout; default: the folder's")
+    group.add_argument(
+        "--outputs", metavar="KINDS",
+        help="what the model returns: mask, or boxes=boxes,masks=mask; default: what is known of it",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-labels", action="store_true", help="measure agreement with the bare model instead"
+    )
+    group.add_argument("--seen-classes", action="store_true", help="let only classes that occur be predicted")
+
+
+def _add_pose_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("poses and rows")
+    group.add_argument(
+        "--over", metavar="NAME",
+        help="evaluate over rotation, scale, hue, brightness, contrast or gamma, not over the group",
+    )  # fmt: skip
+    group.add_argument(
+        "--values", metavar="VALUES", help="with --over: 0:360:10 (start:stop:step, both ends) or 0.5,1,2"
+    )
+    group.add_argument(
+        "--rows", metavar="NAMES", help="such as vanilla,adapted,oracle,equizero; default: the usual four"
+    )
+    group.add_argument(
+        "--border", choices=["edge", "reflect", "constant"], default="edge", help="beyond the canvas"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    from ..evaluation import evaluate
-
     if args.data is None:
         raise UserError("--data is missing; give a folder of images, a Parquet file or a hub name")
     check_file_target("--json", args.json)
     check_folder_target("--figures", args.figures)
+    _check_flags(args)
+    values, rows, outputs = parsed_values(args.values), _names(args.rows), parsed_outputs(args.outputs)
     source = open_source(args, args.saved)
+    if outputs is not None:
+        source = type(source)(source.robust.replace(outputs=outputs), source.loaded)
     data = _open(args, source)
     classes = sorted(set(data.labels)) if args.seen_classes else None
-    report = evaluate(
-        source.robust,
-        data,
-        batch_size=args.batch_size,
-        leakage=not args.no_leakage,
-        overhead=not args.no_overhead,
-        classes=classes,
-        border=args.border,
-        progress=args.json != "-" and console().is_terminal,
-    )
+    report = _evaluated(args, source, data, classes, values, rows)
     if args.json == "-":
         print(report.to_json())
     else:
@@ -79,9 +102,99 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise UserError where flags do not go together, before anything is loaded."""
+    from ..evaluation import TASKS, TRANSFORMATIONS
+
+    if args.task not in TASKS:
+        raise UserError(f"--task must be one of {', '.join(TASKS)}, got {args.task!r}")
+    if args.over is not None and args.over not in TRANSFORMATIONS:
+        raise UserError(f"--over must be one of {', '.join(TRANSFORMATIONS)}, got {args.over!r}")
+    if args.values is not None and args.over is None:
+        raise UserError("--values needs --over, which says what they are values of: --over rotation")
+    if args.task != "classification":
+        for flag in ("no_labels", "seen_classes"):
+            if getattr(args, flag):
+                raise UserError(f"--{flag.replace('_', '-')} goes with classification, not with {args.task}")
+
+
+def parsed_values(text: str | None) -> list[float] | None:
+    """Read ``start:stop:step``, both ends included, or numbers between commas.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if ":" not in text:
+            return [float(x) for x in text.split(",")]
+        start, stop, step = (float(x) for x in text.split(":"))
+        count = math.floor((stop - start) / step + 1e-9) + 1
+        if 0 < count <= _MOST_VALUES:
+            return [start + i * step for i in range(count)]
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise UserError(
+        f"--values must be start:stop:step, such as 0:360:10, or numbers as 0.5,1,2, got {text!r}"
+    )
+
+
+def parsed_outputs(text: str | None) -> Any:
+    """Read a kind, or ``entry=kind`` between commas.
+
+    Raises:
+        UserError: If some entries have names and others have not.
+    """
+    if text is None or "=" not in text:
+        return text
+    pairs = [entry.partition("=")[::2] for entry in text.split(",")]
+    if not all(name and kind for name, kind in pairs):
+        raise UserError(f"--outputs must be a kind, or entries as boxes=boxes,masks=mask, got {text!r}")
+    return {name.strip(): kind.strip() for name, kind in pairs}
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _evaluated(
+    args: argparse.Namespace, source: Any, data: Any, classes: Any, values: Any, rows: list[str] | None
+) -> Any:
+    from ..evaluation import evaluate, evaluate_curve
+
+    settings: dict[str, Any] = {
+        "task": args.task,
+        "batch_size": args.batch_size,
+        "overhead": not args.no_overhead,
+        "classes": classes,
+        "border": args.border,
+        "progress": args.json != "-" and console().is_terminal,
+    }
+    if rows is not None:
+        settings["rows"] = rows
+    if args.over is None:
+        return evaluate(source.robust, data, leakage=not args.no_leakage, **settings)
+    mean, std = normalisation(source.loaded.preprocess)
+    return evaluate_curve(source.robust, data, args.over, values, mean=mean, std=std, **settings)
+
+
 def _open(args: argparse.Namespace, source: Any) -> Any:
     from ..data import open_data
 
+    if args.task != "classification":
+        from ..evaluation import open_annotated
+
+        return open_annotated(
+            args.task,
+            args.data,
+            annotations=args.annotations,
+            preprocess=source.loaded.preprocess,
+            split=args.split,
+            limit=args.limit,
+        )
+    if args.annotations is not None:
+        raise UserError("--annotations needs a task that has them, such as --task detection")
     data = open_data(
         args.data,
         transform=source.loaded.preprocess,
@@ -133,9 +246,14 @@ def _draw(args: argparse.Namespace, source: Any, data: Any, report: Any, classes
     folder.mkdir(exist_ok=True)
     mean, std = normalisation(source.loaded.preprocess)
     drawn: list[Path] = []
-    if len(report.rows) > 0 and all(p.degrees is not None for row in report.rows.values() for p in row.poses):
+    poses = [pose for row in report.rows.values() for pose in row.poses]
+    if args.over is not None:
+        drawn.append(report.plot_curve(folder / "curve.png"))
+    elif all(pose.degrees is not None for pose in poses):
         drawn.append(report.plot_angles(folder / "angles.png"))
     drawn.append(report.plot_reliability(folder / "reliability.png"))
+    if args.task != "classification":
+        return drawn
     names = source.loaded.class_names or None
     gallery = plot_gallery(
         source.robust, data, folder / "gallery.png", names, classes=classes, mean=mean, std=std
