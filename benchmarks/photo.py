@@ -33,7 +33,7 @@ PRIORS = (0.5, 0.7, 0.9, 0.97)
 COVERS, EVIDENCE = [round(0.4 + 0.02 * i, 2) for i in range(30)], (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 """What cover and evidence of adaptive ``top_k`` are chosen from."""
 LARGEST_LOSS = 0.007
-"""Share of held-back upright pictures that adaptive ``top_k`` with a prior may get wrong more than the bare model."""
+"""Share of upright pictures, held back, that adaptive ``top_k`` with a prior may lose."""
 
 
 class Among(nn.Module):
@@ -117,8 +117,8 @@ def choose(tables: list[Table], passes: float) -> Rule:
 def choose_with_prior(tables: list[Table], passes: float) -> Rule:
     """Choose cover, evidence and prior on held-back pictures for at most so many passes.
 
-    Of the settings that lose at most `LARGEST_LOSS` of the upright pictures, on each set, the one with the best
-    mean over the poses.
+    Of the settings that lose at most `LARGEST_LOSS` of the upright pictures, on each set, the one with the
+    best mean over the poses.
     """
     best = (-1.0, Rule(0.5, 0.0))
     shares = [round(0.3 + 0.1 * i, 1) for i in range(7)]
