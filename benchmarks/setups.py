@@ -32,7 +32,7 @@ SETUPS = {
     "ready": "LC + prior, canonicalizer trained before",
 }
 RATES = {"vanilla": 0.001, "augment": 0.01, "joint_no_prior": 0.01, "joint": 0.001, "ready": 0.001}
-"""Peak learning rate of the predictor, which starts at its published optimum; augmentation has to leave it."""
+"""Peak learning rate of the predictor. It starts at its published optimum, which augmentation must leave."""
 
 
 class Labelled(torch.utils.data.Dataset[Any]):
