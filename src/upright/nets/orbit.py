@@ -130,7 +130,8 @@ def turned_copies(
     """
     if not isinstance(group, FinitePlanarGroup):
         picture = Image(x, border="reflect", interpolation=interpolation)
-        every = torch.stack([act(g, picture).data for g in group.elements(x.device).inverse()])
+        inverses = group.elements(x.device).inverse()
+        every = torch.stack([act(g.expand(len(x)), picture).data for g in inverses])
         return every if group.is_exact_on_grid else every * disc(x.shape[-1], x)
     if group.is_exact_on_grid and not offset_degrees:
         moves = group.all_grid_moves()  # a reflection is its own inverse
