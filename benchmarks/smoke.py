@@ -13,7 +13,7 @@ import sys
 from benchmarks.record import DATA
 
 ANYWHERE = ("exactness", "geometry", "overhead", "promptable", "throughput", "ocr")
-ON_DATA = ("networks", "cifar train", "cifar evaluate", "setups", "photo", "confidence", "segmentation")
+ON_DATA = ("networks", "cifar train", "cifar evaluate", "setups", "photo", "confidence", "segmentation", "energies cifar")
 
 
 def main() -> None:

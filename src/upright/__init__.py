@@ -7,6 +7,7 @@ from .adapter import Adapted as Adapted
 from .canonicalizers import Canonicalizer as Canonicalizer
 from .canonicalizers import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .canonicalizers import DiscreteCanonicalizer as DiscreteCanonicalizer
+from .canonicalizers import EnergyCanonicalizer as EnergyCanonicalizer
 from .canonicalizers import IdentityCanonicalizer as IdentityCanonicalizer
 from .canonicalizers import Pose as Pose
 from .confidence import Gate as Gate
@@ -54,4 +55,5 @@ from .priors import CategoricalPrior as CategoricalPrior
 from .priors import IdentityPrior as IdentityPrior
 from .priors import UniformPrior as UniformPrior
 from .priors import VonMisesPrior as VonMisesPrior
+from .training import distil as distil
 from .training import fit as fit

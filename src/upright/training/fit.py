@@ -146,6 +146,58 @@ def fit(
         FileNotFoundError: If the data or the checkpoint does not exist.
         KeyboardInterrupt: On Ctrl-C; the last checkpoint is kept.
     """
+    if isinstance(robust, Canonicalizer):
+        check_choice("setup (of a canonicalizer without a predictor)", setup, ("prior",))
+        robust = alone(robust)
+
+    def make() -> CanonicalizationModule:
+        from .module import CanonicalizationModule
+
+        return CanonicalizationModule(
+            robust, setup=setup, prior=prior, prior_weight=prior_weight, augment=augment,
+            orthogonality_weight=orthogonality_weight, consistency_weight=consistency_weight,
+            predictor_augment=predictor_augment, loss=loss, optimizer=optimizer, schedule=schedule,
+            learning_rate=learning_rate, predictor_learning_rate=predictor_learning_rate,
+            weight_decay=weight_decay, seed=seed,
+        )  # fmt: skip
+
+    return train(
+        make, train_data, val_data=val_data, epochs=epochs, max_steps=max_steps, batch_size=batch_size,
+        gradient_clip=gradient_clip, average=average, calibrate=calibrate, held_back=held_back,
+        patience=patience, monitor=monitor, output=output, resume=resume, seed=seed, precision=precision,
+        accelerator=accelerator, devices=devices, strategy=strategy, num_workers=num_workers,
+        channels_last=channels_last, progress=progress, callbacks=callbacks, trainer_options=trainer_options,
+    )  # fmt: skip
+
+
+def train(
+    make: Callable[[], CanonicalizationModule],
+    train_data: Any,
+    *,
+    val_data: Any = None,
+    epochs: int = 10,
+    max_steps: int = -1,
+    batch_size: int = 128,
+    gradient_clip: float | None = 1.0,
+    average: float | None = None,
+    calibrate: bool = False,
+    held_back: float = 0.02,
+    patience: int | None = None,
+    monitor: str = "val_loss",
+    output: str | Path | None = None,
+    resume: str | Path | bool | None = None,
+    seed: int = 0,
+    precision: str = "32-true",
+    accelerator: str = "auto",
+    devices: Any = 1,
+    strategy: str = "auto",
+    num_workers: int = 0,
+    channels_last: bool = True,
+    progress: bool = True,
+    callbacks: Sequence[Any] = (),
+    trainer_options: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train the module that ``make`` makes, once seeded; for the other arguments see `fit`."""
     check_positive("epochs", epochs)
     check_positive("batch_size", batch_size)
     if patience is not None and val_data is None:
@@ -153,36 +205,31 @@ def fit(
     folder = None if output is None else Path(output)
     checkpoint = _checkpoint_to_resume(resume, folder)
     started = time.perf_counter()
-    from .module import CanonicalizationModule
     from .pictures import PictureModule, open_both
 
-    if isinstance(robust, Canonicalizer):
-        check_choice("setup (of a canonicalizer without a predictor)", setup, ("prior",))
-        robust = Adapted(_no_predictor, robust)
     with _seeded(seed), _quiet():
-        module = CanonicalizationModule(
-            robust, setup=setup, prior=prior, prior_weight=prior_weight, augment=augment,
-            orthogonality_weight=orthogonality_weight, consistency_weight=consistency_weight,
-            predictor_augment=predictor_augment, loss=loss, optimizer=optimizer, schedule=schedule,
-            learning_rate=learning_rate, predictor_learning_rate=predictor_learning_rate,
-            weight_decay=weight_decay, seed=seed,
-        )  # fmt: skip
+        module = make()
         calibrate = calibrate and _can_calibrate(module)
-        train, validation, apart = open_both(train_data, val_data, held_back if calibrate else 0.0, seed)
+        training, validation, apart = open_both(train_data, val_data, held_back if calibrate else 0.0, seed)
         history, added = _callbacks(folder, average, patience, monitor)
         trainer = _trainer(
             folder=folder, callbacks=[*added, *callbacks], max_epochs=epochs, max_steps=max_steps,
             accelerator=accelerator, devices=devices, strategy=strategy, precision=precision,
             progress=progress, gradient_clip_val=gradient_clip, **(trainer_options or {}),
         )  # fmt: skip
-        data = PictureModule(train, validation, batch_size=batch_size, num_workers=num_workers, seed=seed)
+        data = PictureModule(training, validation, batch_size=batch_size, num_workers=num_workers, seed=seed)
         with _training_mode(module, channels_last):
             _run(trainer, module, data, checkpoint)
-        temperature = _calibrated(robust.canonicalizer, apart, batch_size) if calibrate and apart else None
+        temperature = _calibrated(module.canonicalizer, apart, batch_size) if calibrate and apart else None
     rows = history.rows or [{k: float(v) for k, v in trainer.callback_metrics.items()}]
     last = folder / LAST if folder is not None and (folder / LAST).exists() else None
-    rate = history.images / history.seconds if history.seconds else 0.0
+    rate = history.images / max(history.seconds, 1e-9)
     return FitResult(rows, last, time.perf_counter() - started, rate, temperature)
+
+
+def alone(canonicalizer: Canonicalizer) -> Adapted:
+    """Return what trains a canonicalizer that has no predictor."""
+    return Adapted(_no_predictor, canonicalizer)
 
 
 def _checkpoint_to_resume(resume: str | Path | bool | None, folder: Path | None) -> Path | None:
