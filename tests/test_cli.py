@@ -163,6 +163,33 @@ def test_adapt_without_training_uses_a_saved_canonicalizer(work, capsys):
     assert main(["predict", "photos", "--model", "my_code:make", "--canonicalizer", "plain"]) == 0
 
 
+def test_how_pictures_are_made_is_kept_in_the_saved_folder(work, capsys):
+    hub.save(upright.canonicalizer("C4", "polar", size=16), "plain")
+    flags = ["--size", "12", "--mean", "0.5", "0.4", "0.3", "--std", "0.2", "0.25", "0.5"]
+    adapt = ["adapt", "--model", "my_code:bare", "--canonicalizer", "plain", "-o", "robust"]
+    assert main([*adapt, *flags]) == 0
+    kept = {"size": 12, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}
+    assert hub.read_manifest("robust").model["preprocess"] == kept
+    capsys.readouterr()
+    assert main(["info", "robust"]) == 0
+    assert re.search(r"its mean +\[0.5, 0.4, 0.3\]", lines(capsys)[0])
+
+    def said(*words):
+        assert main(["predict", "robust", "photos", "--json", "-", *words]) == 0
+        rows = json.loads(lines(capsys)[0])["predictions"]
+        return [(row["prediction"], row["confidence"]) for row in rows]
+
+    of_the_folder = said("--trust-code")
+    assert of_the_folder == said("--model", "my_code:bare") == said("--model", "my_code:bare", *flags)
+    assert of_the_folder != said("--trust-code", "--mean", "0.5", "0.5", "0.3", "--std", "2", "1", "1")
+    assert said("--model", "my_code:make")  # another model brings its own
+    manifest = json.loads(Path("robust", hub.MANIFEST).read_text())
+    manifest["model"]["preprocess"]["crop"] = 0.5
+    Path("robust", hub.MANIFEST).write_text(json.dumps(manifest))
+    assert main(["predict", "robust", "photos", "--trust-code"]) == 2
+    assert "unknown key 'model.preprocess.crop'; known keys: mean, size, std" in lines(capsys)[1][0]
+
+
 def test_ready_made_canonicalizers(work, capsys, monkeypatch):
     hub.save(
         upright.canonicalizer("C4", size=16),

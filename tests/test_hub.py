@@ -236,6 +236,10 @@ DAMAGE = {
         "adapter settings that do not fit: mode must be",
     ),
     "bad kind": (lambda f: edit(f, adapter={"outputs": "sound"}), "unknown kind 'sound'"),
+    "bad preprocessing": (
+        lambda f: edit(f, model={"preprocess": {"mean": 0.5}}),
+        "preprocess has values of the wrong type",
+    ),
     "bad prior": (lambda f: edit(f, state={"deployment_prior": {"prior": "x"}}), "deployment prior"),
 }
 

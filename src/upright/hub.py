@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def save(
     model_reference: str | None = None,
     card: str | None = None,
     *,
+    preprocess: Mapping[str, Any] | None = None,
     dtype: StoredDtype = "float32",
 ) -> Path:
     """Save the canonicalizer and how it is used; the model itself is only named.
@@ -73,6 +74,8 @@ def save(
         model_reference: What `load` rebuilds the model from: a hub name, a local ``transformers`` folder or
             ``"module:callable"``. Default: the name under which a ``transformers`` model was loaded, if any.
         card: Markdown that is added to the folder's ``README.md``: what it was trained on, what was measured.
+        preprocess: How the command line is to make pictures for the model, where that differs from what the
+            reference says: ``size``, ``mean`` and ``std`` of `SquarePreprocess`, any of them.
         dtype: ``"float16"`` stores matrices and filters in half precision, ``"int8"`` in bytes with a scale
             for every row, and vectors in half precision; all are loaded as float32.
 
@@ -90,11 +93,13 @@ def save(
     if not isinstance(canonicalizer, Canonicalizer):
         raise TypeError(f"adapted must be an Adapted or a Canonicalizer, got {type(adapted).__name__}")
     weights = safetensors.torch.save(pack(canonicalizer.state_dict(), dtype), metadata={"format": "pt"})
-    manifest = _describe(adapted, canonicalizer, model_reference, hashlib.sha256(weights).hexdigest())
+    manifest = _describe(
+        adapted, canonicalizer, model_reference, preprocess, hashlib.sha256(weights).hexdigest()
+    )
     files = {
         WEIGHTS: weights,
         MANIFEST: manifest.to_json().encode(),
-        CARD: _card(manifest, weights, card).encode(),
+        CARD: manifest.card(len(weights), card).encode(),
     }
     return write_folder(target, files)
 
@@ -229,7 +234,11 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 
 
 def _describe(
-    adapted: Adapted | Canonicalizer, canonicalizer: Canonicalizer, reference: str | None, digest: str
+    adapted: Adapted | Canonicalizer,
+    canonicalizer: Canonicalizer,
+    reference: str | None,
+    preprocess: Mapping[str, Any] | None,
+    digest: str,
 ) -> Manifest:
     config = getattr(canonicalizer, "config", None)
     settings: dict[str, Any] = {}
@@ -245,6 +254,8 @@ def _describe(
         model = {"reference": found, "class": f"{kind.__module__}.{kind.__qualname__}"}
     elif reference is not None:
         model = {"reference": reference, "class": None}
+    if model is not None and preprocess:
+        model["preprocess"] = dict(preprocess)
     state: dict[str, Any] = {}
     temperature = getattr(canonicalizer, "temperature", None)
     if isinstance(temperature, Tensor):
@@ -369,26 +380,3 @@ def _download(repo_id: str) -> Path:
             f"{repo_id!r} is no folder here and could not be fetched from the hub ({reason}); "
             "check the name and the connection, or give a local folder"
         ) from error
-
-
-def _card(manifest: Manifest, weights: bytes, text: str | None) -> str:
-    network = (manifest.canonicalizer or {}).get("network", manifest.canonicalizer_class)
-    model = (manifest.model or {}).get("reference")
-    first = f'robust = upright.load("<this folder>"{"" if model else ", model=model"})'
-    if not manifest.adapter:
-        first = f'robust = upright.adapt(model, "{manifest.group}", canonicalizer="<this folder>")'
-    rows = [
-        ("Group", manifest.group),
-        ("Network", network),
-        ("Weights", f"{len(weights) / 1024:.0f} KiB"),
-        ("Temperature", manifest.state.get("temperature")),
-        ("Mode", manifest.adapter.get("mode")),
-        ("Model", model),
-        ("Written by", f"upright {manifest.library_version}, schema {manifest.schema_version}"),
-    ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
-    head = "---\nlibrary_name: upright\ntags:\n- equivariance\n- canonicalization\n---\n\n"
-    body = f"# A canonicalizer for {manifest.group}\n\n| | |\n| --- | --- |\n{table}\n\n"
-    return f"{head}{body}```python\nimport upright\n\n{first}\n```\n" + (
-        f"\n{text.strip()}\n" if text else ""
-    )

@@ -19,6 +19,7 @@ SCHEMA_VERSION = 1
 """Version of the layout that this library writes, and the newest that it reads."""
 
 _ADAPTER_KEYS = {"mode", "top_k", "cover", "cut", "evidence", "gate", "canvas", "inputs", "outputs"}
+_PREPROCESS_KEYS = {"size", "mean", "std"}
 _PRIORS: dict[str, type[Prior]] = {
     "identity": IdentityPrior,
     "categorical": CategoricalPrior,
@@ -44,7 +45,8 @@ class Manifest:
         canonicalizer_class: Class of the canonicalizer.
         state: Temperature and deployment prior.
         adapter: Settings of `Adapted`; empty for a canonicalizer alone.
-        model: ``reference`` (what the model is rebuilt from, or None) and ``class`` of the model.
+        model: ``reference`` (what the model is rebuilt from, or None), ``class`` of the model, and, where
+            given, ``size``, ``mean`` and ``std`` of its ``preprocess``.
         weights: ``file`` and ``sha256`` of the weights.
     """
 
@@ -71,6 +73,33 @@ class Manifest:
                 "the canonicalizer's options must be plain data (numbers, strings, lists) "
                 f"to be saved: {error}"
             ) from error
+
+    def card(self, size: int, text: str | None) -> str:
+        """Return Markdown for people.
+
+        Args:
+            size: Bytes of the weights.
+            text: What is added to it.
+        """
+        network = (self.canonicalizer or {}).get("network", self.canonicalizer_class)
+        model = (self.model or {}).get("reference")
+        first = f'robust = upright.load("<this folder>"{"" if model else ", model=model"})'
+        if not self.adapter:
+            first = f'robust = upright.adapt(model, "{self.group}", canonicalizer="<this folder>")'
+        rows = [
+            ("Group", self.group),
+            ("Network", network),
+            ("Weights", f"{size / 1024:.0f} KiB"),
+            ("Temperature", self.state.get("temperature")),
+            ("Mode", self.adapter.get("mode")),
+            ("Model", model),
+            ("Written by", f"upright {self.library_version}, schema {self.schema_version}"),
+        ]
+        table = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
+        head = "---\nlibrary_name: upright\ntags:\n- equivariance\n- canonicalization\n---\n\n"
+        body = f"# A canonicalizer for {self.group}\n\n| | |\n| --- | --- |\n{table}\n\n"
+        code = f"```python\nimport upright\n\n{first}\n```\n"
+        return head + body + code + (f"\n{text.strip()}\n" if text else "")
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> Manifest:
@@ -108,6 +137,7 @@ class Manifest:
             _check_type(where, name, value)
         manifest = cls(**values)
         _check_keys(where, "adapter.", manifest.adapter, _ADAPTER_KEYS)
+        _check_preprocess(where, (manifest.model or {}).get("preprocess", {}))
         return manifest
 
 
@@ -195,6 +225,19 @@ def _check_keys(where: str, prefix: str, data: Mapping[str, Any], known: Any) ->
         raise LoadError(
             f"{where} has the unknown key {prefix + unknown[0]!r}; known keys: {', '.join(sorted(known))}"
         )
+
+
+def _check_preprocess(where: str, data: Any) -> None:
+    if isinstance(data, Mapping):
+        _check_keys(where, "model.preprocess.", data, _PREPROCESS_KEYS)
+        numbers = [data.get(name, [1.0]) for name in ("mean", "std")]
+        if isinstance(data.get("size", 1), int) and all(
+            isinstance(row, list) and all(isinstance(v, (int, float)) for v in row) for row in numbers
+        ):
+            return
+    raise LoadError(
+        f"{where}: model.preprocess has values of the wrong type ({data!r}); save the model again"
+    )
 
 
 def _check_type(where: str, name: str, value: Any) -> None:

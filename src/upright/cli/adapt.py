@@ -15,6 +15,7 @@ from .sources import (
     check_folder_target,
     open_model,
     positive,
+    preprocess_settings,
     report_skipped,
     with_prior,
 )
@@ -85,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
         check_fits(robust, loaded.preprocess)
     else:
         robust, note = _trained(args, loaded)
-    saved = hub.save(robust, args.output, args.model, note, dtype="float16" if args.half else "float32")
+    saved = hub.save(
+        robust, args.output, args.model, note,
+        preprocess=preprocess_settings(args), dtype="float16" if args.half else "float32",
+    )  # fmt: skip
     size = sum(f.stat().st_size for f in saved.iterdir() if f.is_file())
     print(f"{args.model} is now equivariant to {robust.group}: {saved} ({size / 1024:.0f} KiB)")
     if note:

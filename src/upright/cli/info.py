@@ -77,6 +77,8 @@ def _folder(out: Any, saved: str) -> None:
         table.add_row(key.replace("_", " "), "default" if value is None else str(value))
     model = manifest.model or {}
     table.add_row("model", str(model.get("reference") or model.get("class") or "any"))
+    for key, value in (model.get("preprocess") or {}).items():
+        table.add_row(f"its {key}", str(value))
     table.add_row("written by", f"upright {manifest.library_version}, schema {manifest.schema_version}")
     out.print(table)
     card = _card(path / hub.CARD)

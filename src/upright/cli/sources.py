@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,9 @@ def positive(text: str) -> int:
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Add what names a model and how its pictures are made."""
-    group = parser.add_argument_group("model")
+    group = parser.add_argument_group(
+        "model", "'upright adapt' keeps --size, --mean and --std in the folder that it saves"
+    )
     group.add_argument("--model", metavar="REFERENCE", help=MODEL_HELP)
     group.add_argument(
         "--size", type=positive, help="side of the model's input in pixels, with module:callable"
@@ -111,8 +113,10 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     add_run_flags(parser)
 
 
-def open_model(args: argparse.Namespace, reference: str) -> LoadedModel:
-    """Load a model, with the preprocessing that the flags ask for."""
+def open_model(
+    args: argparse.Namespace, reference: str, stored: Mapping[str, Any] | None = None
+) -> LoadedModel:
+    """Load a model, with the preprocessing that the flags ask for, or else that was ``stored`` with it."""
     from ..integrations import SquarePreprocess, load_model
 
     loaded = load_model(reference)
@@ -120,22 +124,25 @@ def open_model(args: argparse.Namespace, reference: str) -> LoadedModel:
         raise UserError("--mean and --std go together; give both, as the model was trained")
     if args.std is not None and min(args.std) <= 0:
         raise UserError(f"--std must be positive, got {args.std}")
-    if args.size is None and args.mean is None:
+    changes = {**(stored or {}), **preprocess_settings(args)}
+    if not changes:
         return loaded
     if not isinstance(loaded.preprocess, SquarePreprocess):
         raise UserError(
             f"--size, --mean and --std do not apply to {reference!r}, which brings its own preprocessing"
         )
-    changes: dict[str, Any] = {} if args.size is None else {"size": args.size}
-    if args.mean is not None:
-        changes |= {"mean": tuple(args.mean), "std": tuple(args.std)}
+    changes = {name: tuple(v) if isinstance(v, list) else v for name, v in changes.items()}
     return replace(loaded, preprocess=replace(loaded.preprocess, **changes))
+
+
+def preprocess_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how the flags say that pictures are made for the model."""
+    return _given(args, "size", "mean", "std")
 
 
 def adapter_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of `Adapted` that the flags give."""
-    names = ("mode", "top_k", "cover", "cut", "evidence", "canvas")
-    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    settings = _given(args, "mode", "top_k", "cover", "cut", "evidence", "canvas")
     if "mode" not in settings and {"top_k", "cover", "cut", "evidence"} & set(settings):
         settings["mode"] = "weighted" if "cut" in settings else "top_k"
     if args.gate is not None and args.flag is not None:
@@ -155,6 +162,10 @@ def with_prior(args: argparse.Namespace, robust: Adapted) -> Adapted:
     from ..confidence import deployment_prior
 
     return robust.with_prior(deployment_prior(robust.group, upright=args.upright_share))
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def open_source(args: argparse.Namespace, saved: str | None) -> Source:
@@ -186,7 +197,8 @@ def open_source(args: argparse.Namespace, saved: str | None) -> Source:
         raise UserError(
             f"{saved} names the code {reference!r} for its model; give --trust-code to run it, or --model"
         )
-    loaded = open_model(args, reference)
+    of_this_model = reference == (manifest.model or {}).get("reference")
+    loaded = open_model(args, reference, (manifest.model or {}).get("preprocess") if of_this_model else None)
     robust = hub.load(path, loaded.model, trust_code=args.trust_code)
     settings = adapter_settings(args)
     if settings:
@@ -250,8 +262,7 @@ def _ready(args: argparse.Namespace, loaded: LoadedModel, robust: Adapted) -> So
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {args.device} is not usable here: {one_line(error)}") from error
     robust.eval()
-    if getattr(args, "task", "classification") == "classification":
-        check_fits(robust, loaded.preprocess, args.device)
+    check_fits(robust, loaded.preprocess, args.device)
     return Source(robust, loaded)
 
 
