@@ -262,7 +262,8 @@ def _ready(args: argparse.Namespace, loaded: LoadedModel, robust: Adapted) -> So
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {args.device} is not usable here: {one_line(error)}") from error
     robust.eval()
-    check_fits(robust, loaded.preprocess, args.device)
+    if getattr(args, "task", "classification") == "classification":
+        check_fits(robust, loaded.preprocess, args.device)
     return Source(robust, loaded)
 
 
