@@ -364,7 +364,8 @@ def scenes(count, generator):
 def test_fit_learns_what_colours_are_usual(generator):
     c = upright.canonicalizer("hue6", size=16, options=SMALL)
     assert isinstance(c, DiscreteCanonicalizer)
-    upright.fit(c, scenes(128, generator), epochs=8, batch_size=32, learning_rate=2e-2, progress=False)
+    as_bytes = (255 * scenes(128, generator)).round().to(torch.uint8)  # what files hold
+    upright.fit(c, as_bytes, epochs=8, batch_size=32, learning_rate=2e-2, progress=False)
     x = scenes(60, generator)
     g = c.group.sample(60, generator=generator)
     with torch.no_grad():

@@ -66,7 +66,8 @@ class ColourGroup(Group):
     def __str__(self) -> str:
         if not self.is_normalized:
             return self.name
-        mean, std = (",".join(f"{v:.15g}" for v in values) for values in (self.mean, self.std))
+        scale = (v[:1] if len(set(v)) == 1 else v for v in (self.mean, self.std))
+        mean, std = (",".join(map(repr, values)) for values in scale)
         return f"{self.name}[{mean};{std}]"
 
 

@@ -27,7 +27,7 @@ from ..losses import (
 )
 from ..priors import Prior
 from .augment import DestroyArtefacts
-from .poses import identity_metrics, small, turned_back
+from .poses import identity_metrics, in_range, small, turned_back
 
 Setup = Literal["prior", "joint", "joint_no_prior", "augment", "vanilla"]
 SETUPS: tuple[Setup, ...] = ("prior", "joint", "joint_no_prior", "augment", "vanilla")
@@ -304,7 +304,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
     def _degraded(self, pictures: Any, generator: torch.Generator | None) -> Any:
         if generator is None or self.augment is None:
             return pictures
-        return _on_batch(self.augment, pictures, generator)
+        return _on_batch(self.augment, in_range(pictures, self.canonicalizer), generator)
 
 
 class _Degrading(Canonicalizer):

@@ -50,6 +50,7 @@ def turned_back(pose: Pose, g: Element) -> Pose:
 
 def small(pictures: Any, canonicalizer: Canonicalizer) -> Any:
     """Return pictures no larger than twice what the canonicalizer looks at, and lists as one batch."""
+    pictures = in_range(pictures, canonicalizer)
     size = canonicalizer.size if isinstance(canonicalizer, NetworkCanonicalizer) else None
     if size is None:
         return pictures
@@ -59,3 +60,15 @@ def small(pictures: Any, canonicalizer: Canonicalizer) -> Any:
     side = 2 * size if shortest >= 2 * size else size
     channels = max(picture.shape[0] for picture in pictures)
     return torch.cat([thumbnail(p.float().expand(channels, -1, -1).unsqueeze(0), side) for p in pictures])
+
+
+def in_range(pictures: Any, canonicalizer: Canonicalizer) -> Any:
+    """Return integer pictures, which count to 255, as floats in 0…1, where the canonicalizer minds the range.
+
+    Canonicalizers know that of integers, but augmentation makes floats of them.
+    """
+    if not isinstance(canonicalizer, NetworkCanonicalizer) or canonicalizer.standardize:
+        return pictures
+    if not isinstance(pictures, Tensor):
+        return [in_range(picture, canonicalizer) for picture in pictures]
+    return pictures if pictures.is_floating_point() else pictures.float() / 255
