@@ -120,7 +120,7 @@ def estimate_prior(
     pictures: Any = None,
     *,
     within_degrees: float | None = None,
-    smoothing: float = 1.0,
+    smoothing: float = 0.1,
     iterations: int = 2000,
     tolerance: float = 1e-7,
     draws: int = 200,
@@ -143,7 +143,8 @@ def estimate_prior(
         smoothing: Pseudo-count of every class of poses, so that no pose becomes impossible.
         iterations: Most iterations.
         tolerance: Change of the shares at which they count as at rest.
-        draws: Bootstrap resamples of the inputs.
+        draws: Bootstrap resamples of the inputs. Where next to no input is turned they cannot vary much, and
+            the interval is too short.
         confidence: Coverage of the intervals.
         seed: Seed of the resamples.
 
