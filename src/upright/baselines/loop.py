@@ -48,7 +48,12 @@ class Fitting:
         return found
 
     def run(
-        self, module: nn.Module, batches: Callable[[], Iterable[Any]], loss: Callable[[Any], Tensor]
+        self,
+        module: nn.Module,
+        batches: Callable[[], Iterable[Any]],
+        loss: Callable[[Any], Tensor],
+        *,
+        slower: Any = None,
     ) -> list[float]:
         """Train the parameters of a module that take gradients.
 
@@ -56,12 +61,19 @@ class Fitting:
             module: What is trained; it is in evaluation mode afterwards.
             batches: Called once an epoch; returns the batches.
             loss: The loss of one batch.
+            slower: A part of the module that is trained at a tenth of the rate; None: no part.
 
         Returns:
             The mean loss of every epoch.
         """
+        slow = set() if slower is None else set(slower.parameters())
         weights = [p for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(weights, self.learning_rate, weight_decay=self.weight_decay)
+        parts = [[p for p in weights if p not in slow], [p for p in weights if p in slow]]
+        rates = [self.learning_rate, self.learning_rate / 10]
+        optimizer = torch.optim.AdamW(
+            [{"params": part, "rate": rate} for part, rate in zip(parts, rates, strict=True) if part],
+            self.learning_rate, weight_decay=self.weight_decay,
+        )  # fmt: skip
         history: list[float] = []
         module.train()
         with torch.enable_grad():
@@ -74,11 +86,11 @@ class Fitting:
         self, epoch: int, batches: Iterable[Any], loss: Callable[[Any], Tensor], optimizer: Any
     ) -> float:
         losses: list[float] = []
-        known = list(batches) if not hasattr(batches, "__len__") else batches
+        known: Any = batches if hasattr(batches, "__len__") else list(batches)
         for done, batch in enumerate(known):
-            share = torch.tensor((epoch + done / max(len(known), 1)) / self.epochs)  # type: ignore[arg-type]
+            share = torch.tensor((epoch + done / len(known)) / self.epochs)
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * float(0.5 + 0.5 * torch.cos(torch.pi * share))
+                group["lr"] = group["rate"] * float(0.5 + 0.5 * torch.cos(torch.pi * share))
             value = loss(batch)
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]

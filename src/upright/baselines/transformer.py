@@ -123,5 +123,5 @@ def fit_transformer(
             return loss(output, labels)
         return F.cross_entropy(find(made, output, Logits), labels)
 
-    how.run(made, lambda: how.batches(data, generator), step)
+    how.run(made, lambda: how.batches(data, generator), step, slower=made.model)
     return made
