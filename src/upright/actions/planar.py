@@ -10,7 +10,7 @@ from torch import Tensor
 from ..groups.base import Element, FiniteGroup, Group
 from ..groups.planar import PlanarGroup
 from ..kinds import Boxes, Image, Mask, OrientedBoxes, Points, RegularField, VectorField
-from .grid import move_grid
+from .grid import move_grid, valued
 from .registry import register_action
 
 
@@ -178,7 +178,8 @@ def moved_size(g: Element, size: tuple[int, int]) -> tuple[int, int]:
 
 def keep_still(g: Element, moved: Tensor, x: Tensor) -> Tensor:
     """Keep the bits of what the identity moves: fractions round, and boxes may have swapped corners."""
-    return torch.where(g.is_identity().view(-1, *[1] * (x.ndim - 1)), x, moved)
+    kept = torch.where(g.is_identity().view(-1, *[1] * (x.ndim - 1)), x, moved)
+    return valued(kept, moved) if g.value.requires_grad else kept  # at the identity too, the pose has slopes
 
 
 def _hull(g: Element, sides: Tensor) -> Tensor:

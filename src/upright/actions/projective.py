@@ -245,10 +245,10 @@ def _blurred(values: Tensor, variance: Tensor, border: Border) -> Tensor:
         index = torch.arange(-reach, width + reach, device=values.device)
         index = mirror(index, width) if border == "reflect" else index.clamp(0, width - 1)
         padded = values.index_select(-1, index)
-    total = torch.zeros_like(values)
-    for i in range(2 * reach + 1):
-        total = total + weights[:, i, None, None, None] * padded[..., i : i + width]
-    return total
+    batch, channels, height = values.shape[:3]
+    kernels = weights.repeat_interleave(channels, 0).view(batch * channels, 1, 1, -1)
+    rows = padded.reshape(1, batch * channels, height, -1)
+    return F.conv2d(rows, kernels, groups=batch * channels).view(values.shape)
 
 
 def _derivative(g: Element, size: Size) -> Tensor:

@@ -217,12 +217,15 @@ class _Laws:
             return (weight * moved).sum()
 
         c.requires_grad_(True)
-        (slope,) = torch.autograd.grad(total(c), c)
+        reached = total(c)
+        law = f"{self.name(x)}: gradients reach the Lie coordinates"
+        require_true(law, reached.requires_grad, "the graph is cut")
+        (slope,) = torch.autograd.grad(reached, c)
         c = c.detach()
         difference = float(total(c + step) - total(c - step)) / 2
         error = torch.tensor([abs(float((slope * step).sum()) - difference)], dtype=torch.float64)
         scale = float(((slope * step).abs()).sum()) + 1e-9
-        require(f"{self.name(x)}: gradients reach the Lie coordinates", error / scale, 0.02)
+        require(law, error / scale, 0.02)
 
     def compiles(self, g: Element, x: Kind) -> None:
         """Check that the move compiles into one graph and gives the same values."""
