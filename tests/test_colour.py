@@ -2,6 +2,9 @@
 
 import colorsys
 import math
+import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from torch import nn
 
 import upright
 from cases import DTYPES, name
+from conftest import ROOT
 from upright import Image, Mask, act
 from upright._values import value
 from upright.actions import registered_kinds
@@ -371,3 +375,19 @@ def test_fit_learns_what_colours_are_usual(generator):
     with torch.no_grad():
         found = c.eval()(act(g, Image(x)).data).element
     assert found.equals(g).double().mean() > 0.9
+
+
+def test_the_page_on_groups_of_ones_own(tmp_path, monkeypatch, generator):
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "docs" / "groups.md").read_text().partition("## Add a group of your own\n")[2]
+    section = section.partition("\n## ")[0]
+    names = {"pictures": scenes(32, generator), "model": Segmenter(), "__name__": "page"}
+    monkeypatch.setitem(sys.modules, "page", SimpleNamespace())  # where its dataclass says that it lives
+    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(compile(block, "groups.md", "exec"), names)
+    x = pictures(6, generator)
+    tint, hue = names["Tint"](6).elements(), CyclicHue(6).elements()
+    torch.testing.assert_close(act(tint, Image(x)).data, act(hue, Image(x)).data)
+    assert names["again"].group == names["robust"].group
+    x = torch.rand(4, 3, 20, 20, generator=generator)
+    assert torch.equal(names["again"](x), names["robust"](x))

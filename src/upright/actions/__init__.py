@@ -11,5 +11,6 @@ from . import product as product
 from . import projective as projective
 from .mixture import act_mixed as act_mixed
 from .registry import act as act
+from .registry import leave as leave
 from .registry import register_action as register_action
 from .registry import registered_kinds as registered_kinds

@@ -13,8 +13,9 @@ from torch import Tensor
 from ..actions import act as library_act
 from ..actions.registry import leaves
 from ..groups.base import Element, Group
-from ..groups.colour import ColourGroup, CyclicHue
+from ..groups.colour import CyclicHue
 from ..groups.lie import LieGroup
+from ..groups.planar import PlanarGroup
 from ..groups.product import factors_of
 from ..groups.projective import Homography
 from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, RegularField, VectorField
@@ -255,9 +256,12 @@ class _Pairs:
 
 
 def _computes(group: Group) -> bool:
-    """Say whether a group moves colours by more than a permutation of the channels."""
-    colours = [factor for factor in factors_of(group) if isinstance(factor, ColourGroup)]
-    return any(not (isinstance(c, CyclicHue) and 3 % c.n == 0 and not c.is_normalized) for c in colours)
+    """Say whether pixels are moved by arithmetic, and not only permuted, by a group that keeps the grid."""
+    exact = [
+        isinstance(f, PlanarGroup) or (isinstance(f, CyclicHue) and 3 % f.n == 0 and not f.is_normalized)
+        for f in factors_of(group)
+    ]
+    return not all(exact)
 
 
 def _is_labels(x: Kind) -> bool:
