@@ -20,77 +20,16 @@ from picture_toys import GROUPS, canonicalizer, encoded, picture, turned
 from upright.integrations.answers import PicturePose
 from upright.integrations.vision_language import adapt_processor, restore_locations
 from upright.testing import redraw_weights
+from vision_toys import MODELS, WITHOUT_MARK
 
-TILES = [f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)]
-WORDS = ["<unk>", "<s>", "</s>", "<pad>", "user", "assistant", ":", "what", "is", "this", "?", "<image>"]
-SPECIAL = ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *TILES]
-TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] }} : {% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}"
-)
-VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-TEXT = {
-    **VISION,
-    "num_key_value_heads": 2,
-    "vocab_size": 64,
-    "max_position_embeddings": 512,
-    "pad_token_id": 3,
-}
+PROMPT = "what is <image> this ?"
 
 
-def tokenizer():
-    transformers = pytest.importorskip("transformers")
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS + SPECIAL)}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        additional_special_tokens=["<image>", *SPECIAL], padding_side="left",
-    )  # fmt: skip
-
-
-def llava():
-    import transformers as t
-
-    images = t.LlavaImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-    processor = t.LlavaProcessor(
-        images, tokenizer(), patch_size=14, vision_feature_select_strategy="default", chat_template=TEMPLATE,
-        num_additional_image_tokens=1,
-    )  # fmt: skip
-    config = t.LlavaConfig(
-        vision_config=t.CLIPVisionConfig(**VISION, image_size=28, patch_size=14),
-        text_config=t.LlamaConfig(**TEXT),
-        image_token_id=WORDS.index("<image>"),
-    )
-    return processor, t.LlavaForConditionalGeneration(config)
-
-
-def idefics3():
-    import transformers as t
-
-    images = t.Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    processor = t.Idefics3Processor(images, tokenizer(), image_seq_len=4, chat_template=TEMPLATE)
-    config = t.Idefics3Config(
-        vision_config={**VISION, "image_size": 32, "patch_size": 8},
-        text_config=t.LlamaConfig(**TEXT),
-        scale_factor=2,
-        image_token_id=WORDS.index("<image>"),
-    )
-    return processor, t.Idefics3ForConditionalGeneration(config)
-
-
-MODELS = {"llava": llava, "idefics3": idefics3}
-
-
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=["llava", "idefics3"])
 def parts(request):
     pytest.importorskip("transformers")
     processor, model = MODELS[request.param]()
     return processor, redraw_weights(model, torch.Generator().manual_seed(1)).eval()
-
-
-PROMPT = "what is <image> this ?"
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -163,53 +102,27 @@ def test_pictures_of_every_form(parts, form, tmp_path):
     assert torch.equal(seen[0]["pixel_values"], expected["pixel_values"])
 
 
-def llava_next():
-    import transformers as t
-
-    images = t.LlavaNextImageProcessorPil(
-        size={"shortest_edge": 28},
-        crop_size={"height": 28, "width": 28},
-        image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]],
-    )
-    return t.LlavaNextProcessor(images, tokenizer(), patch_size=14, vision_feature_select_strategy="default")
-
-
-def paligemma():
-    import transformers as t
-
-    images = t.SiglipImageProcessorPil(size={"height": 28, "width": 28})
-    images.image_seq_length = 4
-    words = tokenizer()
-    words.image_token, words.image_token_id = "<image>", WORDS.index("<image>")
-    return t.PaliGemmaProcessor(images, words)
-
-
-def qwen2_vl():
-    import transformers as t
-
-    class WithoutVideos(t.Qwen2VLProcessor):  # videos need torchvision
-        def check_argument_for_proper_class(self, *args):
-            return None
-
-    images = t.Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, min_pixels=256, max_pixels=4096)
-    words = tokenizer()
-    words.image_token, words.image_token_id = "<image>", WORDS.index("<image>")
-    return WithoutVideos(images, words)
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:transformers")  # PaliGemma's
-@pytest.mark.parametrize("make", [llava_next, paligemma, qwen2_vl])
-def test_other_processors_see_the_same(make):
+# Processors and models of transformers that warn of their own parts.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:transformers")
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("name", MODELS)
+def test_inputs_and_logits_of_every_class(name, group):
     pytest.importorskip("transformers")
-    processor = make()
-    robust = adapt_processor(processor, "D4", canonicalizer=canonicalizer("D4"))
-    call = {"text": PROMPT, "return_tensors": "pt"}
-    seen = [dict(robust(images=Pillow.fromarray(x), **call)) for x in turned("D4")]
-    bare = [processor(images=Pillow.fromarray(x), **call)["pixel_values"] for x in turned("D4")]
-    for inputs in seen:
+    processor, model = MODELS[name]()
+    redraw_weights(model, torch.Generator().manual_seed(1)).eval()
+    robust = adapt_processor(processor, group, canonicalizer=canonicalizer(group))
+    text = PROMPT.replace("<image> ", "") if name in WITHOUT_MARK else PROMPT
+    given = [{"images": Pillow.fromarray(x), "text": text, "return_tensors": "pt"} for x in turned(group)]
+    seen, bare = [robust(**call) for call in given], [processor(**call) for call in given[:2]]
+    with torch.no_grad():
+        logits = [model(**inputs).logits for inputs in seen]
+        first, second = (model(**inputs).logits for inputs in bare)
+    assert logits[0].isfinite().all()
+    for inputs, scores in zip(seen, logits, strict=True):
         assert list(inputs) == list(seen[0])
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(seen[0][k])) for k, v in inputs.items())
-    assert any(b.shape != bare[0].shape or not torch.equal(b, bare[0]) for b in bare)
+        assert torch.equal(scores, logits[0])
+    assert first.shape != second.shape or not torch.equal(first, second)
 
 
 def conversation(x):
@@ -280,6 +193,16 @@ def test_an_adapted_processor_is_still_one_of_its_class(parts, tmp_path):
         adapt_processor(processor.tokenizer)
 
 
+def test_boxes_in_a_question_are_refused(parts):
+    processor, _ = parts
+    robust = adapt_processor(processor, "C4", canonicalizer="identity")
+    call = {"images": Pillow.fromarray(picture()), "text": PROMPT}
+    for given in ({"box": [1, 2, 3, 4]}, {"images_kwargs": {"bboxes": [[(0, 0, 1, 1)]]}}):
+        with pytest.raises(TypeError, match=r"box.* is of the picture as given, but the model"):
+            robust(**call, **given)
+    assert len(robust(**call).poses) == 1
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_location_tokens_of_an_answer_come_back(group):
     for g in upright.parse_group(group).elements():
@@ -294,7 +217,7 @@ def test_location_tokens_of_an_answer_come_back(group):
 def test_the_page_runs():
     page = (Path(__file__).parents[1] / "docs" / "vision-language.md").read_text()
     pytest.importorskip("transformers")
-    processor, model = llava()
+    processor, model = MODELS["llava"]()
     names = {"processor": processor, "model": model.eval(), "photo": Pillow.fromarray(picture())}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(block, "vision-language.md", "exec"), names)

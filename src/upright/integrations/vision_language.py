@@ -30,7 +30,8 @@ def adapt_processor(
     The model sees every picture upright, however it is turned or mirrored, whether it comes by
     ``processor(images=…, text=…)``, by ``processor.apply_chat_template(…)`` or by a ``pipeline`` made with
     ``processor=``. What the model says is about the upright picture: take coordinates back with the poses.
-    Videos are not moved; an EXIF orientation is applied to pictures.
+    Videos and coordinates in a question are not moved (boxes in arguments of their own are refused); an EXIF
+    orientation is applied to pictures.
 
     Args:
         processor: A processor of ``transformers`` (LLaVA, Qwen-VL, SmolVLM, PaliGemma, Gemma 3, InternVL, …),
@@ -93,8 +94,9 @@ class _Straightening:
         bound = signature.bind_partial(*args, **kwargs)
         named = bound.arguments if "images" in signature.parameters else bound.arguments.get("kwargs", {})
         poses: list[PicturePose] = []
+        options = {**kwargs, **(kwargs.get("images_kwargs") or {})}
+        _refuse_boxes({**options, **bound.arguments})
         if named.get("images") is not None:
-            options = {**kwargs, **(kwargs.get("images_kwargs") or {})}
             named["images"], poses = self.straighten(named["images"], options.get("input_data_format"))
         made = call(*bound.args, **bound.kwargs)
         made.poses = poses
@@ -151,6 +153,16 @@ def _adapted(processor: Any, canonicalizer: Canonicalizer) -> Any:
     made.__class__ = type(own.__name__, (_Straightening, own), {"__module__": own.__module__})
     made._bare, made._canonicalizer = processor, canonicalizer
     return made
+
+
+def _refuse_boxes(options: dict[str, Any]) -> None:
+    """Raise TypeError for questions about a part of the picture, whose numbers are of the one as given."""
+    for name in ("box", "bboxes"):
+        if options.get(name) is not None:
+            raise TypeError(
+                f"{name} is of the picture as given, but the model sees it upright; move it by the inverse "
+                "of poses[i].element after .straighten(images), and give both to the processor that was adapted"
+            )
 
 
 def _leaves(images: Any) -> Iterator[Any]:
