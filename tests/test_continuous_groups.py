@@ -3,6 +3,8 @@
 import copy
 import math
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +229,16 @@ def test_lists_count_equal_elements_once():
 def test_errors(make, error, match):
     with pytest.raises(error, match=match):
         make()
+
+
+def test_the_page_runs():
+    page = (Path(__file__).parents[1] / "docs" / "groups.md").read_text().partition("## Add a group")[0]
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(compile(block, "groups.md", "exec"), names)
+    assert len(blocks) == 3
+    assert (names["coordinates"].grad != 0).all()
 
 
 def test_exp_is_differentiable_where_it_matters():

@@ -21,7 +21,7 @@ from ..groups.projective import Homography
 from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, RegularField, VectorField
 from .examples import crosses_border, example, is_exact
 from .groups import pairs
-from .tolerances import RESAMPLING, errors, require, require_true, tolerance
+from .tolerances import RESAMPLING, RESAMPLING_WAVES, errors, require, require_true, tolerance
 
 Act = Callable[[Element, Any], Any]
 MakeKind = Callable[[int, torch.Generator], Kind]
@@ -36,7 +36,7 @@ def assert_action(
     *,
     act: Act = library_act,
     samples: int = 32,
-    resampling: float = RESAMPLING,
+    resampling: float | None = None,
     gradients: bool = True,
     compiled: bool = False,
     generator: torch.Generator | None = None,
@@ -56,7 +56,7 @@ def assert_action(
         make_x: The kind (its registered example is taken), or ``make_x(batch, generator) -> kind``.
         act: The function under test.
         samples: How many pairs are drawn where the group has too many for all.
-        resampling: Allowed error of resampled pixels, relative to the largest value.
+        resampling: Allowed error of resampled pixels, relative to the largest value; default: by the table.
         gradients: Whether gradients are compared with finite differences (floating-point data only).
         compiled: Whether ``torch.compile(fullgraph=True)`` must trace the move and agree with it.
         generator: Source of the draws.
@@ -66,6 +66,9 @@ def assert_action(
     """
     generator = generator or torch.Generator().manual_seed(0)
     make = _maker(group, make_x)
+    if resampling is None:
+        waves = crosses_border(group) and isinstance(make_x, type)
+        resampling = RESAMPLING_WAVES if waves else RESAMPLING
     check = _Laws(group, act, make, resampling)
     g, h = pairs(group, max(samples, 64) if is_exact(group) else samples, generator)
     if _is_square(make(1, generator)):

@@ -19,6 +19,10 @@ TOLERANCES: dict[torch.dtype, float] = {
 RESAMPLING = 0.03
 """Allowed error of resampled pictures whose values span 0…1 and whose details are 10 pixels wide or more."""
 
+RESAMPLING_WAVES = 0.01
+"""The same where details are 60 pixels long: the examples for groups that scale or shift (three times what is
+seen)."""
+
 
 def tolerance(dtype: torch.dtype, scale: float = 1.0) -> float:
     """Return the allowed absolute error of values of a dtype whose largest magnitude is ``scale``."""
