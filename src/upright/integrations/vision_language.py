@@ -161,7 +161,7 @@ def _refuse_boxes(options: dict[str, Any]) -> None:
         if options.get(name) is not None:
             raise TypeError(
                 f"{name} is of the picture as given, but the model sees it upright; move it by the inverse "
-                "of poses[i].element after .straighten(images), and give both to the processor that was adapted"
+                "of poses[i].element after .straighten(images); give both to the processor that was adapted"
             )
 
 
