@@ -2,10 +2,10 @@
 
     python -m benchmarks.confidence --canonicalizer runs/cifar-c4/canonicalizer
 
-Everything follows from two tables, the posterior of the pose and the predictor's answer at every quarter turn
-of every picture, which the adapter itself then reads (``upright.evaluation.recorded``). Tables of the predictor
-are those of ``benchmarks.photo``. Priors are estimated from one sample of inputs without labels at each share,
-and again, for the error of the estimate, from samples of few inputs.
+Everything follows from two tables, the posterior of the pose and the predictor's answer at every quarter
+turn of every picture, which the adapter itself then reads (``upright.evaluation.recorded``). Tables of the
+predictor are those of ``benchmarks.photo``. Priors are estimated from one sample of inputs without labels at
+each share, and again, for the error of the estimate, from samples of few inputs.
 """
 
 from __future__ import annotations

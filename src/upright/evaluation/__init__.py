@@ -1,6 +1,8 @@
 """How much it helped: every way to run the model, at every pose, into one `Report`, tables and figures."""
 
 from .annotated import open_annotated as open_annotated
+from .calibration import Calibration as Calibration
+from .calibration import calibration as calibration
 from .coco import COCO_SIGMAS as COCO_SIGMAS
 from .coco import AveragePrecision as AveragePrecision
 from .curve import evaluate_curve as evaluate_curve
@@ -18,6 +20,7 @@ from .overhead import Overhead as Overhead
 from .overhead import RowCost as RowCost
 from .overhead import measure_overhead as measure_overhead
 from .protocol import evaluate as evaluate
+from .recorded import record as record
 from .report import CanonicalizerMetrics as CanonicalizerMetrics
 from .report import MetricScores as MetricScores
 from .report import PoseAccuracy as PoseAccuracy
@@ -26,6 +29,8 @@ from .report import RowMetrics as RowMetrics
 from .report import Setting as Setting
 from .rows import ROWS as ROWS
 from .rows import Row as Row
+from .shares import ShareCurve as ShareCurve
+from .shares import accuracy_by_share as accuracy_by_share
 from .tasks import TASKS as TASKS
 from .tasks import Task as Task
 from .tasks import classification as classification
