@@ -13,7 +13,18 @@ import sys
 from benchmarks.record import DATA
 
 ANYWHERE = ("exactness", "geometry", "overhead", "promptable", "throughput", "ocr")
-ON_DATA = ("networks", "cifar train", "cifar evaluate", "setups", "photo", "confidence", "segmentation", "energies cifar")
+ON_DATA = (
+    "networks",
+    "cifar train",
+    "cifar evaluate",
+    "setups",
+    "photo",
+    "confidence",
+    "segmentation",
+    "energies cifar",
+    "hue_scale hue",
+    "hue_scale scale",
+)
 
 
 def main() -> None:
