@@ -46,7 +46,8 @@ def fitted_weights(energies: Tensor, penalty: float = 1e-3) -> Tensor:
         Weights, shape ``(K,)``, float64.
     """
     energies = energies.double()
-    scale = energies.std(1).mean(0).clamp(min=1e-12)
+    scale = energies.std(1).mean(0)
+    scale = scale.maximum(1e-6 * (1 + energies.abs().mean((0, 1))))  # one that no pose changes counts nothing
     standard = energies / scale
     weights = torch.ones(standard.shape[-1], dtype=torch.float64, device=standard.device)
     for _ in range(50):  # Newton
