@@ -45,6 +45,7 @@ from upright.testing import (
     assert_group,
     assert_round_trip,
 )
+from upright.training.module import CanonicalizationModule
 
 EXACT = [Product(Cyclic(4), CyclicHue(3)), Product(Dihedral(4), CyclicHue(3))]
 FINITE = [*EXACT, Product(Cyclic(3), CyclicHue(2))]
@@ -301,6 +302,34 @@ def test_boxes_follow_the_turn_and_not_the_hue(generator):
         moved = robust(act(g.expand(6), Image(x)).data)["boxes"]
         expected = act(c.group.parts(g)[0].expand(6), Boxes(robust(x)["boxes"], size=(12, 12))).data
         torch.testing.assert_close(moved, expected)
+
+
+def test_settings_of_the_orbit_network():
+    assert upright.canonicalizer("C4xhue3", options={**SMALL, "mirror": True}).network.mirror
+    with pytest.raises(ValueError, match="mirror=True makes the reflections of D4xhue3 tie"):
+        upright.canonicalizer("D4xhue3", options={**SMALL, "mirror": True})
+    with pytest.raises(ValueError, match=r"offset_degrees needs C<n> or D<n>, got C4xhue3"):
+        upright.canonicalizer("C4xhue3", options={**SMALL, "offset_degrees": 45.0})
+    with pytest.raises(ValueError, match=r"twice=True needs .* C<n> or D<n>, .*got C8xhue3"):
+        upright.canonicalizer("C8xhue3", options={**SMALL, "twice": True})
+    with pytest.raises(TypeError, match="finite planar group, got C4xhue3"):
+        upright.canonicalizer("C4xhue3", "lite")
+
+
+@pytest.mark.parametrize(
+    ("group", "flip", "colour"),
+    [
+        ("C4", True, 0.2),
+        ("D4", False, 0.2),
+        ("hue3", True, 0.0),
+        ("C4xhue3", True, 0.0),
+        ("D4xhue3", False, 0.0),
+    ],
+)
+def test_training_leaves_alone_what_tells_the_pose(group, flip, colour):
+    c = upright.canonicalizer(group, size=12, options=SMALL)
+    change = CanonicalizationModule(upright.adapt(Classifier(), group, canonicalizer=c)).augment
+    assert (change.flip, change.colour, change.grey > 0) == (flip, colour, colour > 0)
 
 
 def test_saving(tmp_path):

@@ -59,7 +59,8 @@ class OrbitScorer(nn.Module):
         planar = isinstance(parsed, FinitePlanarGroup)
         if twice and (not planar or parsed.is_exact_on_grid or vector):
             raise ValueError(
-                f"twice=True needs C<n> or D<n> that resamples and a network of scores, got {parsed}"
+                "twice=True needs a group that resamples, C<n> or D<n>, and a network of scores, "
+                f"got {parsed}"
             )
         if offset_degrees and not planar:
             raise ValueError(f"offset_degrees needs C<n> or D<n>, got {parsed}")
