@@ -97,7 +97,7 @@ MISTAKES = {
     "config is a list": ([*ADAPT, "--config", "list.yaml"], "must hold keys and values"),
     "config key": ([*ADAPT, "--config", "key.yaml"], "unknown key 'epoch'; known keys: .*epochs"),
     "config type": ([*ADAPT, "--config", "type.yaml"], "epochs must be of type positive, got 'many'"),
-    "config choice": ([*ADAPT, "--config", "choice.yaml"], "mode must be one of canonical, top_k, average"),
+    "config choice": ([*ADAPT, "--config", "choice.yaml"], "mode must be one of canonical, top_k, weighted"),
     "config flag": ([*ADAPT, "--config", "flag.yaml"], "half must be true or false, got 3"),
     "info of nothing": (["info", "nowhere"], "no saved canonicalizer 'nowhere'"),
 }

@@ -204,10 +204,9 @@ def test_sources_of_estimates():
     c, x = small("C4").train(), torch.rand(10, 3, 16, 16)
     robust = Adapted(Classifier(), c.with_prior(deployment_prior("C4", upright=0.99)))
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, torch.arange(10)), batch_size=4)
-    batches = (tuple(batch) for batch in loader)
     wanted = estimate_prior(c.eval()(x), draws=2).prior.probs
     c.train()
-    for source, pictures in [(c, x), (robust, x.split(3)), (robust, batches), (c, [list(x)])]:
+    for source, pictures in [(c, x), (robust, x.split(3)), (robust, loader), (c, [list(x)])]:
         assert estimate_prior(source, pictures, draws=2).prior.probs == pytest.approx(wanted, abs=1e-5)
     assert c.training
 

@@ -3,7 +3,8 @@
 ``spec`` says which arguments and results are moved, and as what; ``signature`` says it of a model class;
 ``typed`` knows tensors of torchvision; ``call`` carries the arguments of one call; ``canvas`` lets pictures
 of different shapes share a call; ``extent`` turns pictures within a canvas of fixed size; ``embedding`` keeps
-features with their pose; ``result`` averages results over poses; ``adapted`` puts them together.
+features with their pose; ``passes`` says at which poses the model runs; ``result`` averages results over
+poses; ``adapted`` puts them together.
 """
 
 from .adapted import Adapted as Adapted

@@ -18,15 +18,15 @@ from .network import NetworkCanonicalizer
 from .pose import Pose
 
 STEPS = 8
-"""Mean-shift steps; each at least halves what is left of half a cell."""
+"""Newton steps to a top; from half a cell away four are enough, the others are for hills with flat tops."""
 
 
 class ContinuousCanonicalizer(NetworkCanonicalizer):
     """Finds the angle, and the handedness, of pictures: the peak of a density over SO(2) or O(2).
 
     The network scores equally spaced angles. The density is smoothed over the circle; its hills are found by
-    climbing, ranked by the probability in their basins, and the top of each is refined between the cells by
-    mean shift, which is differentiable. No state, no randomness.
+    climbing, ranked by the probability in their basins, and the top of each is found between the cells by
+    Newton's method, through which gradients flow. No state, no randomness.
 
     Args:
         network: Maps thumbnails ``(B, C, size, size)`` to scores ``(B, network.bins)``: of the rotations by
@@ -37,7 +37,8 @@ class ContinuousCanonicalizer(NetworkCanonicalizer):
         channels: Channels that the network expects; greyscale pictures are expanded to them.
         standardize: Shift and scale each channel of each thumbnail to mean 0 and variance 1.
         candidates: How many hills a pose lists.
-        window_degrees: Standard deviation of the smoothing; at least half a cell.
+        window_degrees: Standard deviation of the smoothing; at least one cell, so that
+            tops between cells are where they are on the cells.
         deployment_prior: What is known of the poses met in use; it multiplies the posterior in evaluation.
 
     Example:
@@ -77,9 +78,9 @@ class ContinuousCanonicalizer(NetworkCanonicalizer):
         self.bins, self.sheets = bins, sheets
         self.rays = bins // sheets
         self.candidates = min(candidates, bins)
-        if window_degrees * self.rays < 180:
+        if window_degrees * self.rays < 360:
             raise ValueError(
-                f"window_degrees must be at least half a cell, {180 / self.rays:.2f}, got {window_degrees}"
+                f"window_degrees must be at least one cell, {360 / self.rays:.2f}, got {window_degrees}"
             )
         self.window_degrees = window_degrees
 
@@ -139,7 +140,9 @@ class ContinuousCanonicalizer(NetworkCanonicalizer):
         return torch.exp(self._concentration() * (angle.cos() - 1))
 
     def _refined(self, density: Tensor, ray: Tensor) -> Tensor:
-        """Climb to the tops of the smoothed density from the given cells.
+        """Climb to the tops of the smoothed density, from cells beside them, by Newton's method.
+
+        The last step carries the gradient; at the top it is that of the implicit function theorem.
 
         Args:
             density: Probabilities over angles, shape ``(B, K, rays)``.
@@ -149,14 +152,22 @@ class ContinuousCanonicalizer(NetworkCanonicalizer):
             Angles in ``[0, 2π)``, shape ``(B, K)``; gradients flow into the density.
         """
         cells = torch.arange(self.rays, device=density.device).to(density) * (2 * math.pi / self.rays)
-        angle = cells[ray]
-        for _ in range(STEPS):
-            away = cells - angle.unsqueeze(-1)  # (B, K, rays)
-            weight = density * torch.exp(self._concentration() * (away.cos() - 1))
-            weight = weight / weight.sum(-1, keepdim=True).clamp(min=1e-30)
-            sine, cosine = (weight * away.sin()).sum(-1), (weight * away.cos()).sum(-1)
-            angle = angle + torch.atan2(sine, cosine + 1e-12)
+        angle = start = cells[ray]
+        for step in range(STEPS):
+            last = step == STEPS - 1
+            moved = angle + self._step(density if last else density.detach(), angle, cells)
+            angle = moved if last else start + (moved - start).clamp(-cells[1], cells[1])
         return wrapped(angle)
+
+    def _step(self, density: Tensor, angle: Tensor, cells: Tensor) -> Tensor:
+        """Return a Newton step towards the top of the smoothed density, shape ``(B, K)``."""
+        concentration = self._concentration()
+        away = cells - angle.unsqueeze(-1)  # (B, K, rays)
+        weight = density * torch.exp(concentration * (away.cos() - 1))
+        height = weight.sum(-1).clamp(min=1e-300)
+        slope = (weight * away.sin()).sum(-1) / height
+        bend = (weight * (away.cos() - concentration * away.sin() ** 2)).sum(-1) / height
+        return slope / bend.abs().clamp(min=1e-9)  # uphill even where the hill is not yet convex
 
 
 def hills(height: Tensor, density: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -73,8 +73,8 @@ def deployment_prior(
         ValueError: If a number is out of its range.
 
     Example:
-        >>> deployment_prior("C4", upright=0.94).probs
-        (0.94, 0.02, 0.02, 0.02)
+        >>> deployment_prior("C2", upright=0.75).probs
+        (0.75, 0.25)
     """
     parsed = parse_group(group)
     _check_share(upright)
@@ -138,7 +138,7 @@ def estimate_prior(
         source: A canonicalizer or an adapted model, whose own deployment prior is left out of account; or
             `Pose` values made without one, one or many.
         pictures: Inputs as they come in use, for the first two: a tensor ``(N, C, H, W)``, or batches of them
-            (tensors, lists of ``(C, H_i, W_i)``, or tuples that begin with one, as loaders yield).
+            (tensors, lists of ``(C, H_i, W_i)``, or what begins with one, as loaders yield).
         within_degrees: For continuous groups of planar turns: what counts as upright.
         smoothing: Pseudo-count of every class of poses, so that no pose becomes impossible.
         iterations: Most iterations.
@@ -170,14 +170,7 @@ def estimate_prior(
     ones = torch.ones(1, len(posterior), dtype=torch.float64)
     history, converged = _maximize(posterior, trained, ones, trained[None], smoothing, iterations, tolerance)
     shares = history[-1][0]
-    rng = torch.Generator().manual_seed(seed)
-    picked = torch.randint(0, len(posterior), (draws, len(posterior)), generator=rng)
-    counts = torch.zeros(draws, len(posterior), dtype=torch.float64)
-    counts.scatter_add_(1, picked, torch.ones_like(picked, dtype=torch.float64))
-    start = (shares.clamp(min=1e-6) / shares.clamp(min=1e-6).sum()).expand(draws, -1)
-    resampled, _ = _maximize(posterior, trained, counts, start, smoothing, iterations, 1e-5)
-    ends = torch.tensor([0.5 - confidence / 2, 0.5 + confidence / 2], dtype=torch.float64)
-    low, high = resampled[-1].quantile(ends, dim=0)
+    low, high = _interval(posterior, trained, shares, smoothing, iterations, draws, confidence, seed)
     along = torch.cat(history)
     if isinstance(group, FiniteGroup):
         prior: CategoricalPrior | NearUprightPrior = CategoricalPrior(shares.tolist())
@@ -188,6 +181,28 @@ def estimate_prior(
     return EstimatedPrior(
         prior, float(shares[0]), low, high, along, likelihood, converged, len(posterior)
     )  # fmt: skip
+
+
+def _interval(
+    posterior: Tensor,
+    trained: Tensor,
+    shares: Tensor,
+    smoothing: float,
+    iterations: int,
+    draws: int,
+    confidence: float,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the ends of the bootstrap intervals of the shares, each ``(K,)``; inputs are resampled."""
+    rng = torch.Generator().manual_seed(seed)
+    picked = torch.randint(0, len(posterior), (draws, len(posterior)), generator=rng)
+    counts = torch.zeros(draws, len(posterior), dtype=torch.float64)
+    counts.scatter_add_(1, picked, torch.ones_like(picked, dtype=torch.float64))
+    start = (shares.clamp(min=1e-6) / shares.clamp(min=1e-6).sum()).expand(draws, -1)
+    resampled, _ = _maximize(posterior, trained, counts, start, smoothing, iterations, 1e-5)
+    ends = torch.tensor([0.5 - confidence / 2, 0.5 + confidence / 2], dtype=torch.float64)
+    low, high = resampled[-1].quantile(ends, dim=0)
+    return low, high
 
 
 def _maximize(
@@ -248,7 +263,16 @@ def batches_of(pictures: Any, size: int = 64) -> Iterable[Any]:
     """Return batches: parts of a tensor ``(N, C, H, W)``, or what the batches of a loader begin with."""
     if isinstance(pictures, Tensor):
         return torch.split(pictures, size)
-    return (batch[0] if isinstance(batch, tuple) else batch for batch in pictures)
+    return (_pictures(batch) for batch in pictures)
+
+
+def _pictures(batch: Any) -> Any:
+    """Return the pictures of a batch: what comes first if that is a batch itself."""
+    if isinstance(batch, (tuple, list)) and batch:
+        first = batch[0]
+        if isinstance(batch, tuple) or (isinstance(first, Tensor) and first.ndim == 4):
+            return first
+    return batch
 
 
 def _classes(pose: Pose, within_degrees: float | None) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._checks import check_choice
+from ..actions.grid import move_grid
+from ..groups.rotations import SO2
 from .orbit import blurred
 from .polar import polar_grid
 
@@ -27,7 +30,8 @@ class PolarTrunk(nn.Module):
         rays: Number of angles, a multiple of 4.
         rings: Number of radii.
         channels: Channels of the picture.
-        blur: Standard deviation in pixels of a Gaussian blur of the picture first.
+        blur: Standard deviation in pixels of a Gaussian blur of the picture first: what two neighbouring rays
+            cannot tell apart would alias, and what resampling changes would count.
         reach: Part of the disc's radius that is seen; what is nearer to the edge was cut off by the canvas.
         inner: Innermost radius of logarithmic rings; None: equal steps.
     """
@@ -39,7 +43,7 @@ class PolarTrunk(nn.Module):
         rays: int = 96,
         rings: int = 16,
         channels: int = 3,
-        blur: float = 0.6,
+        blur: float = 1.0,
         reach: float = 0.95,
         inner: float | None = None,
     ) -> None:
@@ -79,6 +83,11 @@ class PolarDensity(nn.Module):
     Args:
         group: ``"SO2"`` or ``"O2"``.
         channels: Channels of the picture.
+        mirror: In evaluation, average over the picture and its mirror image; for rotations of pictures whose
+            mirror images are upright too. Training sees no mirror images.
+        twice: In evaluation, average with the scores of a copy that is turned, and thus resampled, by 45°, so
+            that it matters less whether the picture itself was resampled before. Both steady the pose, each
+            for twice the time.
         **trunk: Arguments of `PolarTrunk`.
 
     Reference:
@@ -88,23 +97,46 @@ class PolarDensity(nn.Module):
 
     is_exact_on_grid = True
 
-    def __init__(self, group: object = "SO2", *, channels: int = 3, **trunk: object) -> None:
+    def __init__(
+        self,
+        group: object = "SO2",
+        *,
+        channels: int = 3,
+        mirror: bool = False,
+        twice: bool = False,
+        **trunk: object,
+    ) -> None:
         super().__init__()
         check_choice("group", str(group), GROUPS)
         self.has_reflections = str(group) == "O2"
+        if mirror and self.has_reflections:
+            raise ValueError("mirror=True makes the reflections of O2 tie; use it with SO2 only")
+        self.mirror, self.twice = mirror, twice
         self.trunk = PolarTrunk(channels=channels, **trunk)  # type: ignore[arg-type]
-        rays = self.trunk.rays
+        rays, width = self.trunk.rays, self.trunk.width
+        if twice and rays % 8:
+            raise ValueError(f"twice=True turns by an eighth and needs rays in multiples of 8, got {rays}")
         self.bins = rays * (1 + self.has_reflections)
-        width = self.trunk.width
         self.template = nn.Parameter(torch.randn(1, width, rays) / (width * rays) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return scores ``(B, bins)``: of the rotations by ``i · 360° / rays``, then of the reflections."""
-        if not self.has_reflections:
+        if not self.twice or self.training:
+            return self._look(x)
+        eighth = SO2().element(angle=torch.full((x.shape[0],), math.pi / 4, device=x.device))
+        with torch.autocast(x.device.type, enabled=False):
+            moved = move_grid(eighth, x, border="edge")
+        other = self._look(moved).view(x.shape[0], -1, self.trunk.rays).roll(-self.trunk.rays // 8, -1)
+        return (self._look(x) + other.flatten(1)) / 2
+
+    def _look(self, x: Tensor) -> Tensor:
+        """Score by one look."""
+        if not self.has_reflections and (self.training or not self.mirror):
             return self._score(x)
         # F R^a F = R^-a: the score of R^a F on x is the score of R^-a on the mirrored picture
         turned, flipped = self._score(torch.cat([x, x.flip(-1)])).chunk(2)
-        return torch.cat([turned, reversed_angles(flipped)], 1)
+        flipped = reversed_angles(flipped)
+        return torch.cat([turned, flipped], 1) if self.has_reflections else (turned + flipped) / 2
 
     def _score(self, x: Tensor) -> Tensor:
         rays = self.trunk(x)
@@ -120,7 +152,7 @@ def reversed_angles(x: Tensor) -> Tensor:
 
 
 def _circular(conv: nn.Module, x: Tensor, dilation: int) -> Tensor:
-    """Convolve with 3×3 filters, dilated and circular in the angle, repeated at the ends of the radius."""
+    """Convolve with 3×3 filters, dilated and circular in the angle, zeros beyond the ends of the radius."""
     assert isinstance(conv, nn.Conv2d)
-    x = F.pad(F.pad(x, (dilation, dilation, 0, 0), mode="circular"), (0, 0, 1, 1), mode="replicate")
-    return F.conv2d(x, conv.weight, dilation=(1, dilation))
+    around = torch.cat([x[..., -dilation:], x, x[..., :dilation]], -1)
+    return F.conv2d(around, conv.weight, padding=(1, 0), dilation=(1, dilation))

@@ -53,13 +53,15 @@ class SteerableNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             rays = rays.to(self.head.weight.dtype).transpose(1, 2)  # (B, rays, width)
             along, across, hand = self.head(rays).unbind(-1)
-            angle = (torch.arange(self.trunk.rays, device=x.device) + 0.5) * (2 * math.pi / self.trunk.rays)
+            angle = (torch.arange(self.trunk.rays, device=x.device).double() + 0.5) * (
+                2 * math.pi / self.trunk.rays
+            )
             cos, sin = angle.cos().to(along), angle.sin().to(along)
             right, up = along * cos - across * sin, along * sin + across * cos
             return torch.stack([right.mean(-1), up.mean(-1)], -1) * self.trunk.rays**0.5, hand.mean(-1)
 
     def _score(self, x: Tensor) -> Tensor:
         vectors, hand = self.vectors(x)
-        angle = torch.arange(self.trunk.rays, device=x.device) * (2 * math.pi / self.trunk.rays)
+        angle = torch.arange(self.trunk.rays, device=x.device).double() * (2 * math.pi / self.trunk.rays)
         around = torch.stack([angle.cos(), angle.sin()]).to(vectors)
         return vectors @ around + hand.unsqueeze(-1)

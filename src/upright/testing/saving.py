@@ -14,7 +14,7 @@ from ..adapter import Adapted
 from ..canonicalizers import Canonicalizer
 from .tolerances import errors, require, require_true
 
-_USE = ("mode", "top_k", "cover", "evidence", "canvas")
+_USE = ("mode", "top_k", "cover", "cut", "evidence", "gate", "canvas")
 
 
 def assert_round_trip(
