@@ -103,10 +103,10 @@ def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
     signed = _SIGNED.get(x.dtype)
     if signed is not None:
         return permute_pixels(x.view(signed), moves).view(x.dtype)
-    square = x.shape[-1] == x.shape[-2]
-    small = x.shape[-1] * x.shape[-2] <= _GATHER_PIXELS
+    height, width = x.shape[-2:]
+    square, small = height == width, height * width <= _GATHER_PIXELS
     if square and (torch.compiler.is_compiling() or ((small or x.is_cuda) and not x.requires_grad)):
-        return _gather_pixels(x, moves)
+        return _gather_pixels(x, moves, width)
     codes: list[int] = moves.tolist()
     if len(set(codes)) == 1:
         return permuted(x, codes[0])
@@ -126,13 +126,12 @@ def permuted(x: Tensor, move: int) -> Tensor:
     return x.transpose(-1, -2) if turn % 2 else x
 
 
-def _gather_pixels(x: Tensor, moves: Tensor) -> Tensor:
-    """Apply each move by one gather, without looking at its value."""
-    n = x.shape[-1]
+def _gather_pixels(x: Tensor, moves: Tensor, n: int) -> Tensor:
+    """Apply each move to its N×N grids by one gather, without looking at its value."""
     compiling = torch.compiler.is_compiling()
     index = _sources(moves, n) if compiling else _all_sources(n, x.device).index_select(0, moves)  # (B, N·N)
-    flat = x.reshape(x.shape[0], -1, n * n)
-    return flat.gather(-1, index.unsqueeze(1).expand(-1, flat.shape[1], -1)).view(x.shape)
+    flat = x.flatten(-2) if x.ndim == 4 else x.reshape(x.shape[0], -1, n * n)
+    return flat.gather(-1, index.unsqueeze(1).expand(-1, flat.shape[1], -1)).view_as(x)
 
 
 def _sources(moves: Tensor, n: int) -> Tensor:
