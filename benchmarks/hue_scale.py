@@ -10,8 +10,8 @@ at all twelve hues, and all follows from two tables per picture: the posterior o
 answers to the twelve. The adapted model itself is then run on some pictures and must agree.
 
 Scales: a ladder, which is no group; a small network guesses the step. A picture that was enlarged has lost
-its border for good, so that even with the pose known not everything comes back. Outside a picture its edge
-goes on.
+its border for good: made smaller again, with its edge going on outside, it may be worse than as it was. So
+there are rows that enlarge pictures only, and leave those that are thought too large as they are.
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ def scale(model: nn.Module, c: ScaleGuesser, x: Tensor, y: Tensor, check: int) -
     """Measure zooms by the steps of the ladder."""
     members = STEPS.members()
     ratio = float(members.value[1] - members.value[0])
-    rows: dict[str, list[Tensor]] = {"bare": [], "adapted": [], "oracle": []}
+    named = ("bare", "adapted", "adapted, enlarges only", "oracle", "oracle, enlarges only")
+    rows: dict[str, list[Tensor]] = {name: [] for name in named}
     hits, near, same = [], [], []
     robust = upright.adapt(model, c.group, canonicalizer=c)
     for g in members:
@@ -195,9 +196,12 @@ def scale(model: nn.Module, c: ScaleGuesser, x: Tensor, y: Tensor, check: int) -
         found, missed = known.clone(), (off >= ratio / 2).nonzero().squeeze(1)
         if len(missed):
             found[missed] = answered(model, act(~element[missed], Image(moved.data[missed])).data)
-        rows["bare"].append(right(answered(model, moved.data), y))
+        bare, larger = right(answered(model, moved.data), y), element.value > ratio / 2
+        rows["bare"].append(bare)
         rows["adapted"].append(right(found, y))
+        rows["adapted, enlarges only"].append(torch.where(larger, bare, rows["adapted"][-1]))
         rows["oracle"].append(right(known, y))
+        rows["oracle, enlarges only"].append(bare if float(g.value) > ratio / 2 else rows["oracle"][-1])
         same.append(robust(moved.data[:check]).argmax(-1) == found[:check].argmax(-1))
     return {
         **rows_of({name: torch.stack(row, 1) for name, row in rows.items()},

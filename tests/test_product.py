@@ -115,6 +115,15 @@ def test_lie_products_have_the_coordinates_of_their_factors(generator):
     torch.testing.assert_close(
         g.matrix(), torch.linalg.matrix_exp((c[..., None, None] * group.generators()).sum(1))
     )
+    mixed = Product(Dihedral(4), Gamma(), CyclicHue(3))
+    assert isinstance(mixed, LieProduct)
+    assert mixed.coordinates == 1
+    assert mixed.exp(torch.tensor([[0.3]])).value.flatten().tolist() == pytest.approx([0, 0.3, 0])
+    torch.testing.assert_close(mixed.log(mixed.exp(c[:, :1])), c[:, :1])
+    matrices = torch.linalg.matrix_exp(c[:, :1, None] * mixed.generators())
+    torch.testing.assert_close(mixed.exp(c[:, :1]).matrix(), matrices)
+    with pytest.raises(ValueError, match="elements of D4 have no logarithm"):
+        mixed.log(mixed.joined(Dihedral(4).element(5), Gamma().identity(), CyclicHue(3).identity()))
     x = Image(torch.rand(5, 3, 9, 9, generator=generator, dtype=torch.float64))
     assert torch.autograd.gradcheck(
         lambda c: act(group.exp(c), x).data, (c.requires_grad_(),), fast_mode=True
@@ -302,6 +311,17 @@ def test_boxes_follow_the_turn_and_not_the_hue(generator):
         moved = robust(act(g.expand(6), Image(x)).data)["boxes"]
         expected = act(c.group.parts(g)[0].expand(6), Boxes(robust(x)["boxes"], size=(12, 12))).data
         torch.testing.assert_close(moved, expected)
+
+
+@pytest.mark.parametrize("group", ["hue", "SO2xscale", "C4xgamma", "C4xhue3"])
+def test_energies_serve_every_group(group, generator):
+    robust = upright.adapt(Classifier(), group, canonicalizer="energy")
+    run = robust.run(torch.rand(2, 3, 12, 12, generator=generator))
+    assert run.output.shape == (2, 4)
+    assert (run.pose.calls > 1).all()
+    if not parse_group(group).is_finite:
+        with pytest.raises(ValueError, match=f"there is no network for {group}; take a finite group"):
+            upright.canonicalizer(group)
 
 
 def test_settings_of_the_orbit_network():

@@ -26,6 +26,7 @@ from .canonicalizers import (
 from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
+from .groups.planar import PlanarGroup
 from .groups.product import moves_plane_only
 from .kinds import Interpolation
 from .nets import (
@@ -147,7 +148,7 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
         ValueError: If the group or the network is unknown.
     """
     parsed = parse_group(group)
-    network = network or ("orbit" if isinstance(parsed, FiniteGroup) else next(iter(CONTINUOUS_NETWORKS)))
+    network = network or _usual_network(parsed)
     settings = {**DEFAULTS.get(network, {}), **settings}
     few = not isinstance(parsed, FiniteGroup) or parsed.order <= _FEW
     settings.setdefault("size", 64 if parsed.is_exact_on_grid and few else 48)
@@ -155,6 +156,17 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
     if network == "orbit" and not parsed.is_exact_on_grid:
         settings["options"] = {"blur": 0.6, **settings.get("options", {})}
     return build(CanonicalizerConfig(group=str(parsed), network=network, **settings))
+
+
+def _usual_network(group: Group) -> str:
+    if isinstance(group, FiniteGroup):
+        return "orbit"
+    if not isinstance(group, PlanarGroup):
+        raise ValueError(
+            f"there is no network for {group}; take a finite group, such as 'C8', 'hue12' or 'C4xhue3', or "
+            '"energy", which needs no training'
+        )
+    return next(iter(CONTINUOUS_NETWORKS))
 
 
 def build(config: CanonicalizerConfig) -> Canonicalizer:

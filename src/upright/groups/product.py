@@ -53,7 +53,7 @@ class Product(Group):
     """The direct product of groups that commute: an element is one of each, its ``parts``.
 
     A product of finite groups is a `FiniteGroup`; its elements are numbered like the cells of a table, those
-    of the last factor counting fastest. A product of continuous groups is a `LieGroup`. In other products,
+    of the last factor counting fastest. With Lie groups among the factors it is a `LieGroup`, and
     ``Element.value`` holds the values of the parts one after the other, float64.
 
     Args:
@@ -75,12 +75,12 @@ class Product(Group):
     """The groups that make up the product."""
 
     def __new__(cls, *factors: Group) -> Product:
-        """Make a finite product of finite groups, and a Lie group of Lie groups."""
+        """Make a finite product of finite groups, and a Lie group where Lie groups are among them."""
         if cls is Product and factors:
             flat = _flat(factors)
             if all(isinstance(factor, FiniteGroup) for factor in flat):
                 return object.__new__(FiniteProduct)
-            if all(isinstance(factor, LieGroup) for factor in flat):
+            if all(isinstance(factor, (LieGroup, FiniteGroup)) for factor in flat):
                 return object.__new__(LieProduct)
         return object.__new__(cls)
 
@@ -243,28 +243,35 @@ class FiniteProduct(Product, FiniteGroup):
 
 
 class LieProduct(Product, LieGroup):
-    """A product of Lie groups; make it by `Product`. Its coordinates are those of the factors in a row."""
+    """A product with Lie groups among finite ones; make it by `Product`.
+
+    Its coordinates are those of the Lie factors in a row; `exp` does not move the finite ones.
+    """
 
     @property
     def coordinates(self) -> int:  # type: ignore[override]
         """Dimension of the Lie algebra."""
-        return sum(factor.coordinates for factor in self._lie())
+        return sum(_coordinates(factor) for factor in self.factors)
 
     def generators(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return a basis of the Lie algebra as matrices, shape ``(coordinates, dimension, dimension)``."""
-        own = [factor.generators(dtype) for factor in self._lie()]
         rows = []
-        for i, basis in enumerate(own):
-            zeros = [torch.zeros(len(basis), *other.shape[1:], dtype=dtype) for other in own]
-            rows.append(_diagonal([*zeros[:i], basis, *zeros[i + 1 :]]))
+        for i, factor in enumerate(self.factors):
+            if isinstance(factor, LieGroup):
+                count, sides = factor.coordinates, [other.dimension for other in self.factors]
+                blocks = [torch.zeros(count, side, side, dtype=dtype) for side in sides]
+                blocks[i] = factor.generators(dtype)
+                rows.append(_diagonal(blocks))
         return torch.cat(rows)
 
     def exp(self, coordinates: Tensor) -> Element:
         """Return the elements with the given coordinates, shape ``(…, coordinates)``; differentiable."""
         made, start = [], 0
-        for factor in self._lie():
-            made.append(factor.exp(coordinates[..., start : start + factor.coordinates]))
-            start += factor.coordinates
+        for factor in self.factors:
+            own = coordinates[..., start : start + _coordinates(factor)]
+            still = factor.identity(*own.shape[:-1], device=own.device)
+            made.append(factor.exp(own) if isinstance(factor, LieGroup) else still)
+            start += own.shape[-1]
         return self.joined(*made)
 
     def log(self, g: Element) -> Tensor:
@@ -273,12 +280,17 @@ class LieProduct(Product, LieGroup):
         Raises:
             ValueError: If a part is out of reach of `exp`.
         """
-        return torch.cat(
-            [factor.log(part) for factor, part in zip(self._lie(), self.parts(g), strict=True)], -1
-        )
+        logs = []
+        for part in self.parts(g):
+            if isinstance(part.group, LieGroup):
+                logs.append(part.group.log(part))
+            elif not bool(part.is_identity().all()):
+                raise ValueError(f"elements of {part.group} have no logarithm, but for the identity")
+        return torch.cat(logs, -1)
 
-    def _lie(self) -> list[LieGroup]:
-        return [factor for factor in self.factors if isinstance(factor, LieGroup)]
+
+def _coordinates(group: Group) -> int:
+    return group.coordinates if isinstance(group, LieGroup) else 0
 
 
 def factors_of(group: Group) -> tuple[Group, ...]:
