@@ -130,16 +130,18 @@ def test_undercounted_passes_are_caught(name, monkeypatch):
 def test_rows_report_their_costs():
     model = robust()
     data = (photos(6), torch.zeros(6).long())
-    report = upright.evaluate(model, data, rows=["vanilla", "adapted", "equizero", "tta"], leakage=False)
+    weights = Row.fixed("weights", WeightedAverage(model, Weigher()))
+    named = ["vanilla", "adapted", "equizero", "tta", weights]
+    report = upright.evaluate(model, data, rows=named, leakage=False)
     assert report.rows["vanilla"].cost is None
     parameters = sum(p.numel() for p in model.canonicalizer.parameters())
     assert {name: row.cost.parameters for name, row in report.rows.items() if row.cost} == {
-        "adapted": parameters, "equizero": 0, "tta": 0,
+        "adapted": parameters, "equizero": 0, "tta": 0, "weights": 8 * 16 + 16 + 16 + 1,
     }  # fmt: skip
     assert all(row.cost.milliseconds > 0 and row.cost.runs >= 3 for row in report.rows.values() if row.cost)
     assert report.rows["equizero"].cost.time_ratio > 1
     assert report.rows["equizero"].passes == 5
-    assert list(report.choosers) == ["equizero"]
+    assert list(report.choosers) == ["equizero", "weights"]
     assert evaluation.Report.from_dict(report.to_dict()) == report
     text = str(report)
     assert "Cost of each row, a picture" in text

@@ -67,7 +67,7 @@ def test_foreign_and_damaged_reports(full_report, tmp_path):
     with pytest.raises(ValueError, match=r"schema_version 3, got 99; .* evaluate again"):
         Report.from_dict({**data, "schema_version": 99})
     path.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="schema_version 2, got None"):
+    with pytest.raises(ValueError, match="schema_version 3, got None"):
         Report.load(path)
     path.write_text(full_report.to_json()[:1000])
     with pytest.raises(ValueError, match="no valid JSON"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..actions import act
 from ..adapter import Adapted, Run
-from ..canonicalizers import Pose
+from ..canonicalizers import IdentityCanonicalizer, Pose
 from ..evaluation.scores import call, class_scores
 from ..groups.base import Element, FiniteGroup
 from ..groups.parse import parse_finite_group
@@ -62,7 +62,10 @@ class WeightedAverage(nn.Module):
     def __init__(self, robust: Adapted, weigher: nn.Module) -> None:
         super().__init__()
         self.group: FiniteGroup = parse_finite_group(robust.group)
-        self.robust, self.weigher = robust, weigher
+        self.robust = robust.replace(
+            canonicalizer=IdentityCanonicalizer(self.group), mode="canonical", gate=None
+        )
+        self.weigher = weigher
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logarithms of the averaged probabilities, shape ``(B, K)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def plot_curve(report: Report, path: str | Path, *, rows: Sequence[str] | None =
     axes = figure.add_axes((0.75 / width, 1.45 / height, 1 - 1.05 / width, 1 - 2.5 / height))
     drawn = colours(shown)
     for name in shown:
-        _line(axes, report.rows[name], drawn[name], dashed=name == "oracle")
+        period = None if known is None else known.period
+        _line(axes, report.rows[name], drawn[name], period, dashed=name == "oracle")
     _dress(axes, report, poses, known)
     s = report.setting
     what = titled(s.metric) if s.has_labels else "Agreement with the bare model upright"
@@ -131,9 +133,15 @@ def _named(report: Report) -> Transformation | None:
     return next((one for one in TRANSFORMATIONS.values() if str(one.group) == name), None)
 
 
-def _line(axes: Any, row: RowMetrics, colour: str, *, dashed: bool) -> None:
+def _line(axes: Any, row: RowMetrics, colour: str, period: float | None, *, dashed: bool) -> None:
     poses = sorted(row.poses, key=lambda pose: pose.value or 0.0)
     x = [pose.value or 0.0 for pose in poses]
+    if (
+        period is not None
+        and len(x) > 2
+        and period - x[-1] <= 1.5 * max(b - a for a, b in itertools.pairwise(x))
+    ):
+        poses, x = [*poses, poses[0]], [*x, x[0] + period]  # all the way round
     value, low, high = ([getattr(pose.accuracy, end) for pose in poses] for end in ("value", "low", "high"))
     if dashed:
         axes.plot(x, value, color=colour, linewidth=1.4, linestyle=(0, (4, 3)), zorder=2)

@@ -169,11 +169,14 @@ def _poses(report: Report) -> Any:
     title = "Every pose" if step == 1 else f"One pose of {step}"
     columns = [row.label or name for name, row in rows.items()]
     table = _table(title, "pose", *columns, "right pose", "c(gx) = g·c(x)")
+
+    def cell(estimate: Estimate, is_share: bool = True) -> str:
+        few = len(rows) <= _WIDEST
+        return interval(estimate, is_share) if few else number(estimate.value, is_share)
+
     for i, pose in list(enumerate(chosen.poses))[::step]:
-        at = [row.poses[i].accuracy for row in rows.values()]
-        share = report.setting.is_share
-        cells = [interval(x, share) if len(at) <= _WIDEST else number(x.value, share) for x in at]
-        table.add_row(pose.label, *cells, interval(pose.accuracy), percent(chosen.equivariance_at[i]))
+        cells = [cell(row.poses[i].accuracy, report.setting.is_share) for row in rows.values()]
+        table.add_row(pose.label, *cells, cell(pose.accuracy), percent(chosen.equivariance_at[i]))
     return table
 
 
