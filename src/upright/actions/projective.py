@@ -165,9 +165,8 @@ def _resample(x: Tensor, back: Tensor, border: Border, fill: float, interpolatio
     height, width = size = (x.shape[-2], x.shape[-1])
     column, row = _positions(back, size)
     grid = torch.stack([column * (2 / width) - 1, row * (2 / height) - 1], -1)
-    variance = (_shrinking(back) - 1).clamp(
-        min=0
-    ) / 6  # with interpolation's own, that of a stretched triangle
+    # with interpolation's own, the variance is that of a triangle stretched to the step
+    variance = (_shrinking(back) - 1).clamp(min=0) / 6
 
     def smooth(values: Tensor) -> Tensor:
         if not torch.compiler.is_compiling() and not bool((variance > 1e-6).any()):
