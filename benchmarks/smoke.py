@@ -22,6 +22,9 @@ ON_DATA = (
     "confidence",
     "segmentation",
     "energies cifar",
+    "pose_error",
+    "rotated_mnist",
+    "angles",
     "hue_scale hue",
     "hue_scale scale",
 )

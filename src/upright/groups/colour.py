@@ -189,6 +189,7 @@ class CyclicHue(HueGroup, FiniteGroup):
         std: Likewise.
 
     Example:
+        >>> import torch, upright
         >>> x = upright.Image(torch.tensor([0.9, 0.2, 0.1]).view(3, 1, 1))
         >>> upright.act(CyclicHue(3).element(1), x).data.flatten()
         tensor([0.1000, 0.9000, 0.2000])
@@ -287,6 +288,7 @@ class Brightness(OneParameterGroup):
         std: Likewise.
 
     Example:
+        >>> import torch, upright
         >>> upright.act(Brightness().element(0.25), upright.Image(torch.full((3, 1, 1), 0.5))).data.flatten()
         tensor([0.7500, 0.7500, 0.7500])
     """
@@ -317,6 +319,7 @@ class Contrast(OneParameterGroup):
         std: Likewise.
 
     Example:
+        >>> import torch, upright
         >>> half = Contrast().element(factor=0.5)
         >>> upright.act(half, upright.Image(torch.ones(3, 1, 1))).data.flatten()
         tensor([0.7500, 0.7500, 0.7500])
@@ -351,6 +354,7 @@ class Gamma(OneParameterGroup):
         std: Likewise.
 
     Example:
+        >>> import torch, upright
         >>> upright.act(Gamma().element(2.0), upright.Image(torch.full((3, 1, 1), 0.5))).data.flatten()
         tensor([0.2500, 0.2500, 0.2500])
     """
