@@ -11,40 +11,29 @@ from typing import Any
 
 from torch import Tensor
 
-from ..kinds import (
-    Boxes,
-    Image,
-    Invariant,
-    Kind,
-    Logits,
-    Mask,
-    OrientedBoxes,
-    Points,
-    RegularField,
-    VectorField,
-)
+from .. import kinds
 from .typed import is_typed, typed_kind, untyped
 
 Size = tuple[int, int]
-KindSpec = str | type[Kind] | Callable[..., Kind]
+KindSpec = str | type[kinds.Kind] | Callable[..., kinds.Kind]
 """A kind by name (``"image"``, ``"mask"``, ``"boxes"`` …), a kind class, a ``functools.partial`` of one
 (``partial(Boxes, format="cxcywh", normalized=True)``), or a function ``f(data, size=(height, width))`` that
 returns a kind, where it depends on the data."""
 
-KINDS: dict[str, type[Kind]] = {
-    "image": Image,
-    "mask": Mask,
-    "boxes": Boxes,
-    "oriented_boxes": OrientedBoxes,
-    "points": Points,
-    "vector_field": VectorField,
-    "regular_field": RegularField,
-    "invariant": Invariant,
-    "logits": Logits,
+KINDS: dict[str, type[kinds.Kind]] = {
+    "image": kinds.Image,
+    "mask": kinds.Mask,
+    "boxes": kinds.Boxes,
+    "oriented_boxes": kinds.OrientedBoxes,
+    "points": kinds.Points,
+    "vector_field": kinds.VectorField,
+    "regular_field": kinds.RegularField,
+    "invariant": kinds.Invariant,
+    "logits": kinds.Logits,
 }
 """Kinds by the names that specifications use."""
 
-_ON_A_CANVAS = (Boxes, OrientedBoxes, Points)
+_ON_A_CANVAS = (kinds.Boxes, kinds.OrientedBoxes, kinds.Points)
 
 
 def kind_class(spec: KindSpec) -> Any:
@@ -60,7 +49,7 @@ def kind_class(spec: KindSpec) -> Any:
     return spec.func if isinstance(spec, partial) else spec
 
 
-def wrap(spec: KindSpec, data: Any, size: Size) -> Kind:
+def wrap(spec: KindSpec, data: Any, size: Size) -> kinds.Kind:
     """Make the kind of some data on a canvas of the given size; typed tensors say what they are."""
     if is_typed(data):
         spec, data = typed_kind(data) or spec, untyped(data)
@@ -94,13 +83,13 @@ def map_output(spec: OutputSpec, output: Any, move: Move, *, strict: bool = True
         named = spec if isinstance(spec, Mapping) else {_primary(output): spec}
         _check_named(named, list(output), strict)
         return _with_items(
-            output, {k: _move_entry(named.get(k, Invariant), v, move) for k, v in output.items()}
+            output, {k: _move_entry(named.get(k, kinds.Invariant), v, move) for k, v in output.items()}
         )
     if isinstance(output, tuple):
         named = spec if isinstance(spec, Mapping) else {0: spec}
         _check_named(named, list(range(len(output))), strict)
         return _with_entries(
-            output, [_move_entry(named.get(i, Invariant), e, move) for i, e in enumerate(output)]
+            output, [_move_entry(named.get(i, kinds.Invariant), e, move) for i, e in enumerate(output)]
         )
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
@@ -108,10 +97,10 @@ def map_output(spec: OutputSpec, output: Any, move: Move, *, strict: bool = True
         _check_named(named, list(fields), strict)
         made = copy.copy(output)
         for name, entry in fields.items():
-            object.__setattr__(made, name, _move_entry(named.get(name, Invariant), entry, move))
+            object.__setattr__(made, name, _move_entry(named.get(name, kinds.Invariant), entry, move))
         return made
     if isinstance(spec, Mapping) or not (
-        isinstance(kind_class(spec), type) and issubclass(kind_class(spec), Invariant)
+        isinstance(kind_class(spec), type) and issubclass(kind_class(spec), kinds.Invariant)
     ):
         raise TypeError(
             f"outputs={spec!r} needs a tensor, tuple, dict or dataclass, but the model returned "
@@ -122,9 +111,9 @@ def map_output(spec: OutputSpec, output: Any, move: Move, *, strict: bool = True
 
 def _move_entry(spec: EntrySpec, entry: Any, move: Move) -> Any:
     if isinstance(entry, Tensor):
-        return move(Invariant if isinstance(spec, Mapping) else spec, entry)
+        return move(kinds.Invariant if isinstance(spec, Mapping) else spec, entry)
     if isinstance(entry, Mapping):
-        inner = (lambda k: spec.get(k, Invariant)) if isinstance(spec, Mapping) else (lambda k: spec)
+        inner = (lambda k: spec.get(k, kinds.Invariant)) if isinstance(spec, Mapping) else (lambda k: spec)
         return _with_items(entry, {k: _move_entry(inner(k), v, move) for k, v in entry.items()})
     if isinstance(entry, (tuple, list)):
         return _with_entries(entry, [_move_entry(spec, e, move) for e in entry])

@@ -10,21 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import kinds
 from ..groups.base import FiniteGroup, Group
 from ..groups.product import factors_of
 from ..groups.projective import PlaneMap
-from ..kinds import (
-    Boxes,
-    Image,
-    Invariant,
-    Kind,
-    Logits,
-    Mask,
-    OrientedBoxes,
-    Points,
-    RegularField,
-    VectorField,
-)
 
 
 @dataclass(frozen=True)
@@ -49,12 +38,12 @@ class Request:
     smooth: bool
 
 
-Maker = Callable[[Request], Kind]
-EXAMPLES: dict[type[Kind], Maker] = {}
+Maker = Callable[[Request], kinds.Kind]
+EXAMPLES: dict[type[kinds.Kind], Maker] = {}
 """How to make an example of each kind; add one with `register_example`."""
 
 
-def register_example(kind: type[Kind]) -> Callable[[Maker], Maker]:
+def register_example(kind: type[kinds.Kind]) -> Callable[[Maker], Maker]:
     """Register how examples of a kind are made, so that the checks cover it.
 
     Raises:
@@ -81,7 +70,7 @@ def crosses_border(group: Group) -> bool:
 
 
 def example(
-    kind: type[Kind],
+    kind: type[kinds.Kind],
     group: Group,
     *,
     batch: int = 3,
@@ -149,27 +138,27 @@ def _pixels(channels: tuple[int, ...], request: Request) -> Tensor:
     return (values if request.dtype.is_floating_point else (values * 100).round()).to(request.dtype)
 
 
-@register_example(Image)
-def _image(request: Request) -> Image:
-    return Image(_pixels((3,), request))
+@register_example(kinds.Image)
+def _image(request: Request) -> kinds.Image:
+    return kinds.Image(_pixels((3,), request))
 
 
-@register_example(Mask)
-def _mask(request: Request) -> Mask:
+@register_example(kinds.Mask)
+def _mask(request: Request) -> kinds.Mask:
     values = _pixels((), request)
     integer = not (values.is_floating_point() or values.dtype == torch.bool)
-    return Mask(values // 40 if integer else values)  # few labels, in large regions
+    return kinds.Mask(values // 40 if integer else values)  # few labels, in large regions
 
 
-@register_example(VectorField)
-def _vector_field(request: Request) -> VectorField:
-    return VectorField(_pixels((2,), request))
+@register_example(kinds.VectorField)
+def _vector_field(request: Request) -> kinds.VectorField:
+    return kinds.VectorField(_pixels((2,), request))
 
 
-@register_example(RegularField)
-def _regular_field(request: Request) -> RegularField:
+@register_example(kinds.RegularField)
+def _regular_field(request: Request) -> kinds.RegularField:
     order = request.group.order if isinstance(request.group, FiniteGroup) else 1
-    return RegularField(_pixels((1, order), request))
+    return kinds.RegularField(_pixels((1, order), request))
 
 
 def _places(request: Request, count: int) -> Tensor:
@@ -180,32 +169,32 @@ def _places(request: Request, count: int) -> Tensor:
     return (draw * sides * 4).round() / 4
 
 
-@register_example(Points)
-def _points(request: Request) -> Points:
+@register_example(kinds.Points)
+def _points(request: Request) -> kinds.Points:
     flag = torch.rand(request.batch, 5, 1, generator=request.generator, dtype=torch.float64).round()
-    return Points(torch.cat([_places(request, 5), flag], -1).to(request.dtype), size=request.size)
+    return kinds.Points(torch.cat([_places(request, 5), flag], -1).to(request.dtype), size=request.size)
 
 
-@register_example(Boxes)
-def _boxes(request: Request) -> Boxes:
+@register_example(kinds.Boxes)
+def _boxes(request: Request) -> kinds.Boxes:
     first, second = _places(request, 4), _places(request, 4)
     low, high = torch.minimum(first, second), torch.maximum(first, second) + 1
-    return Boxes(torch.cat([low, high], -1).to(request.dtype), size=request.size)
+    return kinds.Boxes(torch.cat([low, high], -1).to(request.dtype), size=request.size)
 
 
-@register_example(OrientedBoxes)
-def _oriented_boxes(request: Request) -> OrientedBoxes:
+@register_example(kinds.OrientedBoxes)
+def _oriented_boxes(request: Request) -> kinds.OrientedBoxes:
     sides = torch.rand(request.batch, 4, 2, generator=request.generator, dtype=torch.float64) * 4 + 1
     angle = torch.rand(request.batch, 4, 1, generator=request.generator, dtype=torch.float64) * 2.5 - 1.25
     data = torch.cat([_places(request, 4), sides, angle], -1)
-    return OrientedBoxes(data.to(request.dtype), size=request.size)
+    return kinds.OrientedBoxes(data.to(request.dtype), size=request.size)
 
 
-@register_example(Invariant)
-def _invariant(request: Request) -> Invariant:
-    return Invariant(torch.rand(request.batch, 4, generator=request.generator).to(request.dtype))
+@register_example(kinds.Invariant)
+def _invariant(request: Request) -> kinds.Invariant:
+    return kinds.Invariant(torch.rand(request.batch, 4, generator=request.generator).to(request.dtype))
 
 
-@register_example(Logits)
-def _logits(request: Request) -> Logits:
-    return Logits(torch.randn(request.batch, 4, generator=request.generator).to(request.dtype))
+@register_example(kinds.Logits)
+def _logits(request: Request) -> kinds.Logits:
+    return kinds.Logits(torch.randn(request.batch, 4, generator=request.generator).to(request.dtype))
