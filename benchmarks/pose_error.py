@@ -1,6 +1,6 @@
 """How exactly does a continuous pose follow? SO2 on Tiny-ImageNet, at random angles.
 
-    python -m benchmarks.pose_error
+    python -m benchmarks.pose_error --steps 750 --threads 1
 
 A polar network is trained without labels on upright training pictures, then met with held-out pictures
 ``x`` and the same turned by random angles, ``act(g, x)``. ``disc``: what lies outside the inscribed disc was
