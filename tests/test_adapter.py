@@ -217,7 +217,14 @@ def test_gradients_pass_through_to_the_picture_and_the_model():
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"mode": "best"}, ValueError, "mode must be one of 'canonical', 'top_k', 'average', got 'best'"),
+        (
+            {"mode": "best"},
+            ValueError,
+            "mode must be one of 'canonical', 'top_k', 'weighted', 'average', got",
+        ),
+        ({"mode": "top_k", "cut": 0.5}, ValueError, "cut needs mode='weighted', got mode='top_k'"),
+        ({"mode": "weighted", "cut": 0.0}, ValueError, r"cut must lie in \(0, 1\], got 0.0"),
+        ({"mode": "weighted", "cover": 0.5}, ValueError, "cover needs mode='top_k', got mode='weighted'"),
         ({"canvas": "crop"}, ValueError, "canvas must be one of 'bucket', 'pad', 'stretch', got 'crop'"),
         ({"top_k": 2}, ValueError, "needs mode='top_k' or 'weighted', got mode='canonical'"),
         ({"mode": "top_k", "top_k": 0}, ValueError, "top_k must be positive, got 0"),

@@ -249,6 +249,21 @@ def test_everything_that_tells_the_pose_tells_the_same():
     assert torch.equal(straight[0], torch.rot90(x[0], -1, (1, 2)))
 
 
+def test_features_computed_ahead_are_left_alone_with_their_picture():
+    pytest.importorskip("transformers")
+    from test_promptable import adapted
+
+    robust = adapted("SamModel", "C4").replace(gate=Gate(threshold=1.0))
+    x, points = torch.rand(2, 3, 64, 64), torch.tensor([[[[10.0, 20.0]]], [[[30.0, 40.0]]]])
+    with torch.no_grad():
+        features = robust.embed(x)
+        run = robust.run(image_embeddings=features, input_points=points)
+        bare = robust.model(pixel_values=x, input_points=points)
+    assert run.gated.tolist() == [True, True]
+    assert torch.equal(run.output.pred_masks, bare.pred_masks)
+    assert features.select(torch.tensor([1])).gated.tolist() == [True]
+
+
 def test_gates_rest_while_training():
     c = small("C4").train()
     adapted = Adapted(Classifier(), c, gate=Gate(threshold=1.0))
