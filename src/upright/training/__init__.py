@@ -9,3 +9,5 @@ from .augment import DestroyArtefacts as DestroyArtefacts
 from .distil import distil as distil
 from .fit import FitResult as FitResult
 from .fit import fit as fit
+from .realign import Realigned as Realigned
+from .realign import realign as realign
