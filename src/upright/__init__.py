@@ -63,3 +63,4 @@ from .priors import UniformPrior as UniformPrior
 from .priors import VonMisesPrior as VonMisesPrior
 from .training import distil as distil
 from .training import fit as fit
+from .training import realign as realign
