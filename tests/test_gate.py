@@ -60,7 +60,7 @@ def check_left_alone(adapted, x, gated):
         if alone or square:
             assert torch.equal(run.output[i], (bare if alone else free.output)[i])
         else:
-            assert torch.allclose(run.output[i], free.output[i])
+            assert torch.allclose(run.output[i], free.output[i], atol=1e-5)
         if alone:
             assert int(run.passes[i]) == 1
             assert int(run.pose.element.value[i]) == 0
