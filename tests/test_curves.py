@@ -204,6 +204,27 @@ def test_hue_of_pictures_as_they_were_normalised(mean, std):
     assert isinstance(poses.chosen_poses(Hue(), None).group, Hue)
 
 
+def test_hues_of_a_finite_group_are_compared_with_any_hue():
+    class Reddest(upright.Canonicalizer):
+        """The channel that is brightest is red."""
+
+        def forward(self, x):
+            return Pose(self.group.element(x.mean((2, 3)).argmax(1)))
+
+    x = torch.zeros(2, 3, 8, 8)
+    x[:, 0], x[:, 1:] = 0.9, 0.1
+    model = lambda seen: seen.mean((2, 3))  # noqa: E731
+    robust = upright.adapt(model, "hue3", canonicalizer=Reddest("hue3"))
+    report = upright.evaluate_curve(
+        robust, (x, torch.zeros(2).long()), "hue", [0, 50, 70, 240], overhead=False
+    )
+    assert report.canonicalizer.pose_accuracy.value == report.canonicalizer.equivariance == 1
+    assert right_of(report.rows["adapted"]) == [1] * 4
+    assert right_of(report.rows["vanilla"]) == [1, 1, 0, 0]
+    own = upright.evaluate(robust, (x, torch.zeros(2).long()), overhead=False, leakage=False)
+    assert [pose.label for pose in own.rows["adapted"].poses] == ["0°", "120°", "240°"]
+
+
 def right_of(row):
     return [pose.accuracy.value for pose in row.poses]
 

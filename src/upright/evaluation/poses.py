@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..groups.base import Element, FiniteGroup, Group
+from ..groups.colour import CyclicHue, Hue, HueGroup
 from ..groups.planar import FinitePlanarGroup, PlanarGroup
 from ..groups.rotations import O2
 from ..groups.subset import Subset
@@ -52,11 +53,12 @@ def chosen_poses(group: Group, poses: Sequence[int] | Element | Subset | None) -
 def tolerance(chosen: Group, poses: Group) -> float:
     """Return how far a chosen pose may lie from the true one, in radians or the group's own unit.
 
-    0 for a finite group at its own poses. At poses between those of a finite group of rotations, the nearest
-    of them is right. See `NEAR` for continuous groups.
+    0 for a finite group at its own poses. At poses between those of a finite group of turns, or of hues, the
+    nearest of them is right. See `NEAR` for continuous groups.
     """
-    if isinstance(chosen, FinitePlanarGroup) and chosen != poses and isinstance(poses, PlanarGroup):
-        return math.pi / chosen.n
+    for finite, family in ((FinitePlanarGroup, PlanarGroup), (CyclicHue, HueGroup)):
+        if isinstance(chosen, finite) and chosen != poses and isinstance(poses, family):
+            return math.pi / chosen.n
     return 0.0 if isinstance(chosen, FiniteGroup) else NEAR
 
 
@@ -66,7 +68,7 @@ def errors(chosen: Element, poses: Element) -> Tensor:
     Args:
         chosen: Chosen poses, shape ``(N, P)``.
         poses: By what pictures were turned, shape ``(P,)``. If their group is another than that of the chosen
-            ones and not both are of the plane, nothing that could be found was done: the identity is right.
+            ones and not both are turns, or hues, nothing that could be found was done: the identity is right.
     """
     one, other = comparable(chosen, poses)
     return _apart(one, other.reshape(1, -1).expand(*one.shape))
@@ -86,6 +88,8 @@ def comparable(chosen: Element, poses: Element) -> tuple[Element, Element]:
         return chosen, poses
     if isinstance(chosen.group, PlanarGroup) and isinstance(poses.group, PlanarGroup):
         return in_the_plane(chosen), in_the_plane(poses)
+    if isinstance(chosen.group, HueGroup) and isinstance(poses.group, HueGroup):
+        return Hue().element(chosen.group.angle(chosen)), Hue().element(poses.group.angle(poses))
     return chosen, chosen.group.identity(len(poses), device=chosen.device)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._checks import check_choice
 from ..groups.base import Element, FiniteGroup, Group
-from ..groups.colour import Brightness, ColourGroup, Contrast, Gamma, Hue
+from ..groups.colour import Brightness, ColourGroup, Contrast, Gamma, Hue, HueGroup
 from ..groups.lie import LieGroup
 from ..groups.planar import PlanarGroup
 from ..groups.projective import Scale
@@ -160,7 +160,7 @@ def pose_values(poses: Element) -> list[float | None]:
     known = transformation_of(poses.group)
     if known is not None:
         return [float(x) for x in known.read(poses)]
-    if isinstance(poses.group, PlanarGroup):
+    if isinstance(poses.group, (PlanarGroup, HueGroup)):
         return [float(x) for x in _degrees(poses.group.angle(poses))]
     if isinstance(poses.group, LieGroup) and poses.group.coordinates == 1:
         return [float(x) for x in poses.group.log(poses)[..., 0]]
@@ -169,6 +169,8 @@ def pose_values(poses: Element) -> list[float | None]:
 
 def pose_names(poses: Element) -> list[str | None]:
     """Return what each pose is called; None: by its angle, or its number."""
+    if isinstance(poses.group, HueGroup):
+        return [f"{value:g}°" for value in pose_values(poses)]
     if isinstance(poses.group, (PlanarGroup, FiniteGroup)):
         return [None] * len(poses)
     known = transformation_of(poses.group)
