@@ -12,6 +12,8 @@ answers to the twelve. The adapted model itself is then run on some pictures and
 Scales: a ladder, which is no group; a small network guesses the step. A picture that was enlarged has lost
 its border for good: made smaller again, with its edge going on outside, it may be worse than as it was. So
 there are rows that enlarge pictures only, and leave those that are thought too large as they are.
+A picture made smaller shows its streaked border, by which the step is easily guessed: the figures hold for
+pictures padded so, not for those taken from afar.
 """
 
 from __future__ import annotations
