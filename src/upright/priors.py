@@ -111,7 +111,8 @@ class VonMisesPrior(Prior):
         if isinstance(poses, Element):
             pairs = [(poses, torch.ones(poses.shape))]
         else:
-            pairs = [pose.top_k() for pose in poses]
+            posteriors: Iterable[Any] = poses
+            pairs = [pose.top_k() for pose in posteriors]
         resultant, total = torch.zeros(2, dtype=torch.float64), 0.0
         for elements, weights in pairs:
             group = elements.group
