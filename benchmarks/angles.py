@@ -1,13 +1,12 @@
 """CIFAR-10 at every angle: a frozen, published ResNet-20 behind a continuous canonicalizer.
 
-    python -m benchmarks.angles --steps 700 --limit 300 --threads 1
+    python -m benchmarks.angles --steps 3000 --limit 1000 --threads 1
 
 The canonicalizer of SO2 is trained from nothing, without labels, on upright pictures of CIFAR-10 (train),
 CIFAR-100 and Tiny-ImageNet (train). Accuracy over angles in equal steps, with the worst, of the bare model;
 adapted; adapted with the likeliest poses weighted (top_k); and turned back by the true angle. Pictures are
 turned with their corners (the edge is repeated beyond the border), so that the true angle, too, loses to
-resampling twice and to cut corners. The run recorded is short (105 seconds of training on one core) and found
-the tops of densities by mean shift, less exactly than Newton's method does now.
+resampling twice and to cut corners.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from benchmarks.pictures import pictures
 from benchmarks.record import parser, start, write
 from benchmarks.turns import quantiles, train, turned
 
-SETTINGS = {"size": 32, "options": {"widths": (16, 24, 40, 48), "rays": 64, "rings": 12, "blur": 0.5}}
+TRUNK = {"widths": (16, 24, 40, 48), "rays": 64, "rings": 12, "blur": 0.8, "mirror": True, "twice": True}
+SETTINGS = {"size": 32, "options": TRUNK}
 
 
 def percent(right: Tensor) -> float:
