@@ -25,6 +25,7 @@ ON_DATA = (
     "pose_error",
     "rotated_mnist",
     "angles",
+    "baselines",
     "hue_scale hue",
     "hue_scale scale",
 )
