@@ -2,8 +2,8 @@
 
     python -m benchmarks.baselines --canonicalizer runs/cifar-c4/canonicalizer --threads 1
 
-The predictor is the published ResNet-20, frozen in all rows but that of the spatial transformer. There are rows
-without training; those with the canonicalizer of ``benchmarks.cifar`` (one pass, adaptive top_k, weighted
+The predictor is the published ResNet-20, frozen in all rows but that of the spatial transformer. There are
+rows without training; those with the canonicalizer of ``benchmarks.cifar`` (one pass, top_k, weighted
 means); and three baselines trained here on CIFAR-10's training pictures: a plain classifier of turns, learnt
 weights of an average (on a tenth of them), a spatial transformer. Reported are the accuracy at the four
 poses, predictor passes a picture, and the time against the bare model.
