@@ -22,6 +22,7 @@ from upright.baselines import (
     plain_classifier,
 )
 from upright.evaluation import ROWS, Row, rows
+from upright.evaluation.poses import disagreements, errors
 from upright.evaluation.running import build_rows, run_row
 from upright.groups import SO2
 
@@ -172,6 +173,16 @@ def test_rows_of_continuous_groups():
                    poses=SO2().element(degrees=torch.tensor([0.0, 90.0])))  # fmt: skip
     assert [row.passes for row in report.rows.values()] == [24, 8, 1]
     assert report.rows["average"].largest_difference < 1e-3  # 90° is among the 24 angles
+
+
+def test_poses_of_affine_maps_are_compared_with_turns():
+    turns = upright.Cyclic(4).elements()
+    maps = torch.cat([turns.matrix(), torch.zeros(4, 2, 1)], -1).expand(3, 4, 2, 3)
+    assert errors(upright.Affine().element(maps), turns).max() < 1e-9
+    assert errors(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
+    assert (
+        disagreements(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
+    )  # always upright: does not follow
 
 
 def test_modules_of_rows_run_in_evaluation_mode_and_return_to_theirs():

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..groups.base import Element, FiniteGroup, Group
 from ..groups.colour import CyclicHue, Hue, HueGroup
 from ..groups.planar import FinitePlanarGroup, PlanarGroup
+from ..groups.projective import Homography, PlaneMap, plane_homography
 from ..groups.rotations import O2
 from ..groups.subset import Subset
 from .transformations import pose_grid
@@ -21,6 +22,7 @@ NEAR = math.radians(5)
 same number in the unit of any other group's distance."""
 
 _EXACT = 1e-9
+_PLANE = (PlanarGroup, PlaneMap)
 
 
 def chosen_poses(group: Group, poses: Sequence[int] | Element | Subset | None) -> Element:
@@ -68,7 +70,8 @@ def errors(chosen: Element, poses: Element) -> Tensor:
     Args:
         chosen: Chosen poses, shape ``(N, P)``.
         poses: By what pictures were turned, shape ``(P,)``. If their group is another than that of the chosen
-            ones and not both are turns, or hues, nothing that could be found was done: the identity is right.
+            ones and not both are maps of the plane, or hues, nothing that could be found was done: the
+            identity is right.
     """
     one, other = comparable(chosen, poses)
     return _apart(one, other.reshape(1, -1).expand(*one.shape))
@@ -88,6 +91,9 @@ def comparable(chosen: Element, poses: Element) -> tuple[Element, Element]:
         return chosen, poses
     if isinstance(chosen.group, PlanarGroup) and isinstance(poses.group, PlanarGroup):
         return in_the_plane(chosen), in_the_plane(poses)
+    if isinstance(chosen.group, _PLANE) and isinstance(poses.group, _PLANE):
+        one, other = (Homography().element(plane_homography(g)) for g in (chosen, poses))
+        return one, other
     if isinstance(chosen.group, HueGroup) and isinstance(poses.group, HueGroup):
         return Hue().element(chosen.group.angle(chosen)), Hue().element(poses.group.angle(poses))
     return chosen, chosen.group.identity(len(poses), device=chosen.device)
