@@ -182,7 +182,7 @@ def test_poses_of_affine_maps_are_compared_with_turns():
     assert errors(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
     assert (
         disagreements(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
-    )  # always upright: does not follow
+    )
 
 
 def test_modules_of_rows_run_in_evaluation_mode_and_return_to_theirs():
