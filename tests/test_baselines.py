@@ -180,9 +180,7 @@ def test_poses_of_affine_maps_are_compared_with_turns():
     maps = torch.cat([turns.matrix(), torch.zeros(4, 2, 1)], -1).expand(3, 4, 2, 3)
     assert errors(upright.Affine().element(maps), turns).max() < 1e-9
     assert errors(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
-    assert (
-        disagreements(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
-    )
+    assert disagreements(upright.Affine().identity(3, 4), turns)[:, 1:].min() > 1
 
 
 def test_modules_of_rows_run_in_evaluation_mode_and_return_to_theirs():
