@@ -38,6 +38,7 @@ def accuracy() -> list[str]:
                 f"| CIFAR-10 ({f['pictures']:,}), ResNet-20, {group.upper()} | {pair['vanilla']} | "
                 f"**{pair['one_pass']}** | **{adaptive}** ({passes}) | {oracle} |"
             )
+            lines += peer() if group == "c4" else []
     f = result("photo")
     titles = {"tiny_imagenet": "Tiny-ImageNet", "photos": "ImageNet photos"}
     for name, title in titles.items() if f else ():
@@ -51,6 +52,13 @@ def accuracy() -> list[str]:
             f"**{100 * first['adaptive']:.1f} / {100 * mean['adaptive']:.1f}** "
             f"({row['adaptive_passes']:.2f} passes) | {oracle} / {oracle} |"
         )
+        passes = row["adaptive_with_prior_passes"]["mean"]
+        share = f["adaptive_with_prior_rule"]["share"]
+        lines.append(
+            f"| the same, told that {100 * share:.0f}% are upright | | | "
+            f"**{100 * first['adaptive_with_prior']:.1f} / {100 * mean['adaptive_with_prior']:.1f}** "
+            f"({passes:.2f} passes) | |"
+        )
     f = result("segmentation")
     if f:
         mean = {name: f"{100 * value:.1f}" for name, value in f["orbit_mean"].items()}
@@ -61,6 +69,56 @@ def accuracy() -> list[str]:
             f"({f['passes']['adaptive']:.2f} passes) | {mean['oracle']} / {mean['oracle']} |"
         )
     return lines
+
+
+def peer() -> list[str]:
+    """The peer's recipe on the pictures of the CIFAR-10 row."""
+    path = RESULTS / "peer-cifar.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    best = max(record["figures"].values(), key=lambda row: row["orbit_mean"])
+    return [
+        f"| the same ({record['pictures']:,}), `equiadapt` 0.1.2 trained {record['minutes']:.0f} minutes | | "
+        f"{best['accuracy'][0]:.1f} / {best['orbit_mean']:.1f} | | |"
+    ]
+
+
+def elsewhere() -> list[str]:
+    """What needs no training, and transformations that are no quarter turns."""
+    lines = []
+    f = result("energies-cifar")
+    if f:
+        own = f["energies"]["logit energy"]
+        best = max(f["energies"].items(), key=lambda pair: pair[1]["accuracy"])
+        lines.append(
+            f"* No training (CIFAR-10, ResNet-20, C4): the pose that the model's own logits like best gives "
+            f"{own['accuracy']:.1f}% at every pose ({100 * own['gap_closed']:.0f}% of the gap); {best[0]}: "
+            f"{best[1]['accuracy']:.1f}% ({100 * best[1]['gap_closed']:.0f}%); 4 passes to find it."
+        )
+    f = result("pose-error")
+    if f:
+        lines.append(
+            f"* Any angle (SO2, Tiny-ImageNet): c(gx) is off g·c(x) by "
+            f"{f['disc']['pose_error_degrees']['median']:.2f}° in the median, "
+            f"{f['disc']['pose_error_degrees']['percentile_95']:.1f}° at the 95th percentile."
+        )
+    f = result("rotated-mnist")
+    if f:
+        error = {name: f"{row['turned']:.1f}%" for name, row in f["test_error_percent"].items()}
+        lines.append(
+            f"* Rotated MNIST, test error: a CNN trained upright {error['CNN, upright digits']}, the same "
+            f"behind a canonicalizer {error['frozen CNN, canonicalizer with prior']}, told the true angle "
+            f"{error['CNN, true angle']}."
+        )
+    f = result("hue")
+    if f:
+        mean = {name: f"{100 * value:.1f}" for name, value in f["mean"].items()}
+        lines.append(
+            f"* Hue (Tiny-ImageNet, EfficientNet-Lite0, 12 hues, {f['pictures']} pictures): bare "
+            f"{mean['bare']}%, adapted {mean['adapted']}%, true hue known {mean['oracle']}%."
+        )
+    return [*lines, ""] if lines else []
 
 
 def exactness() -> list[str]:
@@ -139,7 +197,7 @@ def reading() -> list[str]:
 
 
 def main() -> None:
-    parts = [*exactness(), "", *accuracy(), *reading(), *setups(), *cost()]
+    parts = [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()]
     text = README.read_text()
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
