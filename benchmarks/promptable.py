@@ -123,7 +123,8 @@ def main() -> None:
             for network, settings in NETWORKS.items():
                 repeats = 2 if options.smoke else options.repeats
                 figures[f"{name} {group} {network}"] = overhead(model, settings, group, x, repeats)
-    place = "promptable" if options.device == "cpu" else f"promptable-{options.device}"
+    large = "-vit-h" if options.models == ["SAM ViT-H"] else ""
+    place = f"promptable{large}" if options.device == "cpu" else f"promptable{large}-{options.device}"
     write(place, figures, options, input=f"{options.batch}x3x{side}x{side} float32", device=options.device)
 
 
