@@ -1,6 +1,7 @@
-"""How exactly does a continuous pose follow? SO2 on Tiny-ImageNet, at random angles.
+"""How exactly does a continuous pose follow? SO2 on Tiny-ImageNet, at random angles; with scales, if asked.
 
     python -m benchmarks.pose_error --steps 750 --threads 1
+    python -m benchmarks.pose_error --group SO2xscale --steps 400 --threads 1
 
 A polar network is trained without labels on upright training pictures, then met with held-out pictures
 ``x`` and the same turned by random angles, ``act(g, x)``. ``disc``: what lies outside the inscribed disc was
@@ -13,6 +14,11 @@ edge repeated. Figures:
   unturned picture, divided by what remains where the true angle is used (resampling only).
 * ablations without training anew: one look instead of four (``mirror``, ``twice``), other blurs than that of
   training, other smoothing windows, and the peak's cell instead of its refined top.
+
+With ``--group SO2xscale`` pictures are turned by any angle and scaled by 1/2…2 together, and errors are given
+in degrees and in percent of scale, also apart for enlarged and shrunk pictures. ``context``: ``x`` is the
+middle of a picture, enlarged by √2, so that what surrounds it, where it shrinks, is what was there; scales
+are drawn from 1/√2…√2.
 """
 
 from __future__ import annotations
@@ -88,6 +94,72 @@ def ablations(c: Any, x: Tensor, g: upright.Element) -> dict[str, Any]:
     return rows
 
 
+def errors(g: upright.Element, still: upright.Element, after: upright.Element) -> dict[str, Any]:
+    """Summarise the errors of angle and scale, where poses should follow ``g``."""
+    wanted = g.group.parts(g @ still)
+    turn, scale = (a.distance(b) for a, b in zip(wanted, g.group.parts(after), strict=True))
+    degrees, percent = torch.rad2deg(turn), 100 * (scale.exp() - 1)
+    at = torch.tensor([0.5, 0.9, 0.95], dtype=torch.float64)
+    found = percent.quantile(at).tolist()
+    names = ("median", "percentile_90", "percentile_95")
+    off = {"share_above_25": round(float((percent > 25).double().mean()), 4)}
+    return {
+        "pictures": len(turn),
+        "degrees": quantiles(degrees),
+        "percent_of_scale": {n: round(v, 2) for n, v in zip(names, found, strict=True)} | off,
+    }
+
+
+def followed_scaled(c: Any, x: Tensor, g: upright.Element, hidden: float = 1.0) -> dict[str, Any]:
+    """Measure pictures against turned and scaled ones; ``hidden``: by how much they are enlarged first."""
+    none, scale = g.group.parts(g.group.identity(len(x)))
+    first = g.group.joined(none, scale.group.element(torch.full((len(x),), hidden)))
+    still, after = pose(c, turned(x, first)), pose(c, turned(x, g @ first))
+    factor = g.group.parts(g)[1].value
+    parts = {"enlarged": factor > 0, "shrunk": factor < 0, "within √2": factor.abs() <= math.log(2) / 2}
+    return {
+        "all": errors(g, still, after),
+        **{name: errors(g[keep], still[keep], after[keep]) for name, keep in parts.items() if keep.any()},
+    }
+
+
+def measure_scaled(options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure angles and scales together."""
+    x = pictures("tiny-imagenet", "train", limit=256 if options.smoke else None)[0]
+    test = pictures("tiny-imagenet", "test", limit=24 if options.smoke else options.limit)[0].float() / 255
+    group: Any = upright.parse_group(options.group)
+    g = group.sample(len(test), generator=torch.Generator().manual_seed(options.seed))
+    angle, scale = group.parts(g)
+    half = group.joined(angle, upright.Element(scale.group, scale.value / 2))
+    settings = {**SETTINGS, "options": {"blur": options.blur, "rays": options.rays}}
+    c: Any = upright.canonicalizer(group, **settings)
+    untrained, seconds = copy.deepcopy(c).eval(), 0.0
+    if options.canonicalizer is not None:
+        c = upright.load_canonicalizer(options.canonicalizer)
+    else:
+        destroy = upright.training.DestroyArtefacts(flip=True, zoom=0.0, shift=0.02, encode=0.0)
+        seconds = train(
+            c, x, None, options, steps=options.steps, augment=destroy, learning_rate=options.learning_rate
+        )
+        if not options.smoke:
+            upright.hub.save(c, options.output)
+    c.eval()
+    return {
+        "disc": followed_scaled(c, greyed(test), g),
+        "full": followed_scaled(c, test, g),
+        "context": followed_scaled(c, test, half, math.sqrt(2)),
+        "untrained, full": followed_scaled(untrained, test, g)["all"],
+        "upright pictures": errors(group.identity(len(test)), group.identity(len(test)), pose(c, test)),
+        "cells": {
+            "degrees": 360 / c.rays,
+            "percent_of_scale": round(100 * (c.largest ** (2 / (c.scales - 1)) - 1), 1),
+        },
+        "settings": settings,
+        "training": {"steps": options.steps, "batch": 64, "seconds_of_one_core": round(seconds)},
+        "parameters": sum(p.numel() for p in c.parameters()),
+    }
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     x = pictures("tiny-imagenet", "train", limit=256 if options.smoke else None)[0]
     test = pictures("tiny-imagenet", "test", limit=24 if options.smoke else options.limit)[0].float() / 255
@@ -123,6 +195,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     options = parser(__doc__ or "")
+    options.add_argument("--group", choices=["SO2", "SO2xscale"], default="SO2")
     options.add_argument("--network", choices=["polar", "steerable"], default="polar")
     options.add_argument("--steps", type=int, default=1500)
     options.add_argument("--learning-rate", type=float, default=4e-3)
@@ -133,6 +206,9 @@ def main() -> None:
     options.add_argument("--canonicalizer", help="measure this saved one instead of training")
     chosen = options.parse_args()
     start(chosen)
+    if chosen.group != "SO2":
+        write("pose-error-scale", measure_scaled(chosen), chosen, border="edge", interpolation="bilinear")
+        return
     name = "pose-error" if chosen.network == "polar" else f"pose-error-{chosen.network}"
     write(name, measure(chosen), chosen, border="edge", interpolation="bilinear")
 

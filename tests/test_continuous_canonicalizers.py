@@ -9,7 +9,7 @@ from torch import nn
 
 import upright
 from upright import ContinuousCanonicalizer, IdentityPrior, Image, Points, VectorField, act
-from upright.canonicalizers.continuous import hills
+from upright.canonicalizers.peaks import hills
 from upright.losses import prior_loss
 from upright.nets import PolarDensity, SteerableNet
 from upright.nets.polar import polar_grid
@@ -155,7 +155,7 @@ def test_candidates_are_hills_with_the_mass_of_their_basins():
 def test_hills_against_climbing_by_hand():
     generator = torch.Generator().manual_seed(3)
     height = torch.rand(4, 2, 20, generator=generator)
-    masses, tops = hills(height, height, 40)
+    masses, tops = hills(height.unsqueeze(-1), height.unsqueeze(-1), 40)
     for b in range(4):
         wanted = {}
         for s in range(2):
@@ -244,7 +244,7 @@ def test_every_kind_comes_back():
 
 
 def test_errors():
-    with pytest.raises(TypeError, match="group must be SO2 or O2, got C4"):
+    with pytest.raises(TypeError, match="group must be SO2 or O2, scale, or a product of the two, got C4"):
         ContinuousCanonicalizer(PolarDensity("SO2", **SMALL), "C4")
     with pytest.raises(TypeError, match=r"network\.bins must be the number of scores"):
         ContinuousCanonicalizer(nn.Flatten(), "SO2")

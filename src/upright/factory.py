@@ -27,11 +27,14 @@ from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
 from .groups.parse import parse_group
 from .groups.planar import PlanarGroup
-from .groups.product import moves_plane_only
+from .groups.product import factors_of, moves_plane_only
+from .groups.projective import Scale
+from .groups.rotations import O2, SO2
 from .kinds import Interpolation
 from .nets import (
     GroupCNN,
     LiteBackbone,
+    LogPolarDensity,
     OrbitComparer,
     OrbitScorer,
     PolarDensity,
@@ -55,8 +58,8 @@ class CanonicalizerConfig:
         standardize: Whether thumbnails are standardised.
         estimator: Gradient estimator while training; continuous groups need none.
         options: Arguments of the network.
-        peaks: For continuous groups, further arguments of `ContinuousCanonicalizer`: ``candidates`` and
-            ``window_degrees``.
+        peaks: For continuous groups, further arguments of `ContinuousCanonicalizer`: ``candidates``,
+            ``window_degrees`` and ``window_factor``.
     """
 
     group: str
@@ -120,8 +123,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 """Networks by name; add one by adding an entry ``name: factory(group, *, channels, **options)``."""
 
-CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {"polar": PolarDensity, "steerable": SteerableNet}
-"""Networks of SO2 and O2 by name, likewise; the first is the default."""
+CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "polar": PolarDensity,
+    "steerable": SteerableNet,
+    "log_polar": LogPolarDensity,
+}
+"""Networks of continuous groups by name, likewise: the first two of SO2 and O2, the third with scales."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {"document": {"size": 256, "standardize": False}}
 """Settings of `CanonicalizerConfig` that a network of `NETWORKS` wants instead of the usual ones."""
@@ -136,8 +143,8 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
     Args:
         group: The group, or its name.
         network: A name in `NETWORKS`, ``"identity"``, ``"energy"`` (the model's own energy, no training), or
-            ``"module:callable"``; for SO2 and O2, a name in `CONTINUOUS_NETWORKS`. Default: ``"orbit"``, for
-            SO2 and O2 ``"polar"``.
+            ``"module:callable"``; for SO2, O2, scale and products of them, a name in `CONTINUOUS_NETWORKS`.
+            Default: ``"orbit"``; for SO2 and O2 ``"polar"``, with scale ``"log_polar"``.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator``, ``options`` and ``peaks`` of
             `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For larger groups it is
             48, as their orbits are larger; where they resample, the orbit network blurs first, to drown the
@@ -161,12 +168,14 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
 def _usual_network(group: Group) -> str:
     if isinstance(group, FiniteGroup):
         return "orbit"
-    if not isinstance(group, PlanarGroup):
+    if isinstance(group, PlanarGroup):
+        return "polar"
+    if not all(isinstance(factor, (SO2, O2, Scale)) for factor in factors_of(group)):
         raise ValueError(
             f"there is no network for {group}; take a finite group, such as 'C8', 'hue12' or 'C4xhue3', or "
             '"energy", which needs no training'
         )
-    return next(iter(CONTINUOUS_NETWORKS))
+    return "log_polar"
 
 
 def build(config: CanonicalizerConfig) -> Canonicalizer:

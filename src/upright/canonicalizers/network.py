@@ -58,7 +58,7 @@ class NetworkCanonicalizer(Canonicalizer):
 
     @abstractmethod
     def cells(self, device: Any = None) -> Element:
-        """Return the elements that the network scores, shape ``(N,)``, the identity first."""
+        """Return the elements that the network scores, shape ``(N,)``, in the order of its scores."""
 
     def scores(self, x: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the raw scores ``(B, N)`` in float32, and the network's features if it gives any."""

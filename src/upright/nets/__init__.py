@@ -12,6 +12,7 @@ network             groups                        exact
 `PolarNet`          every C_n, D_n                on the polar grid; the picture is resampled once
 `PolarDensity`      SO2, O2                       quarter turns and flips; others: under a degree
 `SteerableNet`      SO2, O2                       the same
+`LogPolarDensity`   scale, SO2xscale, O2xscale    quarter turns and flips; others: as measured
 ==================  ============================  ==========================================
 """
 
@@ -19,6 +20,7 @@ from .backbone import ResidualBackbone as ResidualBackbone
 from .comparison import OrbitComparer as OrbitComparer
 from .group_cnn import GroupCNN as GroupCNN
 from .lite import LiteBackbone as LiteBackbone
+from .log_polar import LogPolarDensity as LogPolarDensity
 from .orbit import OrbitScorer as OrbitScorer
 from .polar import PolarNet as PolarNet
 from .polar_density import PolarDensity as PolarDensity

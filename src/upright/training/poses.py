@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..canonicalizers import Canonicalizer, NetworkCanonicalizer, Pose
 from ..groups.base import Element, FiniteGroup
-from ..groups.planar import PlanarGroup
 from ..losses import moved_log_probs
 from ..nets import thumbnail
 
@@ -22,11 +21,11 @@ NEAR_DEGREES = 15.0
 def identity_metrics(pose: Pose) -> dict[str, Tensor]:
     """Return the share of pictures whose likeliest pose is the identity, and of those where two tie.
 
-    A tie is no identity: equal scores choose element 0 whatever the picture. In continuous groups of the
-    plane, poses within `NEAR_DEGREES` of the identity count.
+    A tie is no identity: equal scores choose element 0 whatever the picture. In continuous groups, poses
+    within `NEAR_DEGREES` of the identity count, or within as much of another distance (30% of scale).
     """
     tied = pose.is_tied
-    if isinstance(pose.group, PlanarGroup) and not isinstance(pose.group, FiniteGroup):
+    if not isinstance(pose.group, FiniteGroup):
         away = pose.element.distance(pose.group.identity(device=tied.device))
         upright = away <= math.radians(NEAR_DEGREES)
     else:
