@@ -28,7 +28,7 @@ class LogPolarDensity(nn.Module):
     What lies outside the picture is not made up: where the template is shifted beyond the disc (the picture
     was enlarged, and its rim is cut off) or below the innermost ring (shrunk, and details are lost), those
     rings say nothing, neither for nor against. What surrounds a picture that was shrunk lies outside the
-    template. So hypotheses far from 1 rest on less, and rings beside an end see zeros beyond it: under
+    template. So hypotheses far from 1 rest on less, and rings beside an end see it repeated: under
     turns the scores follow as those of `PolarDensity` do, under changes of scale only as far as training
     makes them.
 
@@ -138,7 +138,8 @@ class LogPolarDensity(nn.Module):
 
 
 def _around(conv: nn.Module, x: Tensor, dilation: int) -> Tensor:
-    """Convolve with 3×3 filters, dilated on both axes: circular in the angle, zeros beyond the rings."""
+    """Convolve with 3×3 filters, dilated on both axes: circular in the angle, the end rings repeated."""
     assert isinstance(conv, nn.Conv2d)
-    rounded = torch.cat([x[..., -dilation:], x, x[..., :dilation]], -1)
-    return F.conv2d(rounded, conv.weight, padding=(dilation, 0), dilation=dilation)
+    around = torch.cat([x[..., -dilation:], x, x[..., :dilation]], -1)
+    padded = F.pad(around, (0, 0, dilation, dilation), mode="replicate")
+    return F.conv2d(padded, conv.weight, dilation=dilation)
