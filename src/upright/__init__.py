@@ -19,8 +19,12 @@ from .evaluation import evaluate_curve as evaluate_curve
 from .factory import CanonicalizerConfig as CanonicalizerConfig
 from .factory import adapt as adapt
 from .factory import canonicalizer as canonicalizer
+from .groups import E3 as E3
 from .groups import O2 as O2
+from .groups import O3 as O3
+from .groups import SE3 as SE3
 from .groups import SO2 as SO2
+from .groups import SO3 as SO3
 from .groups import Affine as Affine
 from .groups import Arc as Arc
 from .groups import Brightness as Brightness
@@ -29,12 +33,14 @@ from .groups import Cyclic as Cyclic
 from .groups import CyclicHue as CyclicHue
 from .groups import Dihedral as Dihedral
 from .groups import Element as Element
+from .groups import FullOctahedral as FullOctahedral
 from .groups import Gamma as Gamma
 from .groups import Group as Group
 from .groups import Homography as Homography
 from .groups import Hue as Hue
 from .groups import Ladder as Ladder
 from .groups import Members as Members
+from .groups import Octahedral as Octahedral
 from .groups import Product as Product
 from .groups import Scale as Scale
 from .groups import Subset as Subset

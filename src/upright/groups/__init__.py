@@ -11,6 +11,11 @@ from .colour import Gamma as Gamma
 from .colour import Hue as Hue
 from .colour import HueGroup as HueGroup
 from .lie import LieGroup as LieGroup
+from .motions import E3 as E3
+from .motions import SE3 as SE3
+from .octahedral import CubeGroup as CubeGroup
+from .octahedral import FullOctahedral as FullOctahedral
+from .octahedral import Octahedral as Octahedral
 from .parse import parse_finite_group as parse_finite_group
 from .parse import parse_group as parse_group
 from .parse import register_group as register_group
@@ -30,6 +35,9 @@ from .projective import Translation as Translation
 from .projective import plane_homography as plane_homography
 from .rotations import O2 as O2
 from .rotations import SO2 as SO2
+from .space import O3 as O3
+from .space import SO3 as SO3
+from .space import SpatialGroup as SpatialGroup
 from .subset import Arc as Arc
 from .subset import Ladder as Ladder
 from .subset import Members as Members

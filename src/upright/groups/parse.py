@@ -8,15 +8,19 @@ from typing import Any
 
 from .base import FiniteGroup, Group
 from .colour import Brightness, ColourGroup, Contrast, CyclicHue, Gamma, Hue
+from .motions import E3, SE3
+from .octahedral import FullOctahedral, Octahedral
 from .planar import Cyclic, Dihedral, FinitePlanarGroup
 from .product import Product
 from .projective import Affine, Homography, Scale, Translation
 from .rotations import O2, SO2
+from .space import O3, SO3
 
 _FAMILIES: dict[str, Callable[[int], Group]] = {"C": Cyclic, "D": Dihedral}
-_NAMED: dict[str, Group] = {
-    str(group).upper(): group for group in (SO2(), O2(), Scale(), Translation(), Affine(), Homography())
-}
+_PLANE = (SO2(), O2(), Scale(), Translation(), Affine(), Homography())
+_SPACE = (SO3(), O3(), SE3(), E3(), Octahedral(), FullOctahedral())
+_NAMED: dict[str, Group] = {str(group).upper(): group for group in (*_PLANE, *_SPACE)}
+_SHORT: dict[str, Group] = {"O": Octahedral(), "OH": FullOctahedral()}
 _COLOURS: dict[str, Callable[..., ColourGroup]] = {g.name: g for g in (Hue, Brightness, Contrast, Gamma)}
 
 
@@ -42,8 +46,10 @@ def parse_group(group: Group | str) -> Group:
     Args:
         group: ``"C<n>"`` (rotations) or ``"D<n>"`` (rotations and reflections), ``n`` from 1; ``"SO2"`` or
             ``"O2"``, the same by any angle; ``"scale"``, ``"translation"``, ``"affine"`` or
-            ``"homography"``; ``"hue"``, ``"hue<n>"``, ``"brightness"``, ``"contrast"`` or ``"gamma"``, where
-            pictures are normalised with ``"[mean;std]"`` behind, such as ``"hue12[0.5;0.2]"``;
+            ``"homography"``; in space ``"SO3"``, ``"O3"``, ``"SE3"``, ``"E3"``, ``"octahedral"`` (or ``"O"``)
+            and ``"full octahedral"`` (or ``"Oh"``); ``"hue"``, ``"hue<n>"``, ``"brightness"``, ``"contrast"``
+            or ``"gamma"``, where pictures are normalised with ``"[mean;std]"`` behind, such as
+            ``"hue12[0.5;0.2]"``;
             such names with ``"x"`` between them, a product; or a `Group`.
 
     Raises:
@@ -68,8 +74,9 @@ def parse_group(group: Group | str) -> Group:
 
 def _parsed(name: str) -> Group | None:
     """Return the group of a name, or None."""
-    if name.upper() in _NAMED:
-        return _NAMED[name.upper()]
+    short = _NAMED.get(name.upper(), _SHORT.get(name.upper()))
+    if short is not None:
+        return short
     parts = re.split("[xX×]", name)
     if len(parts) > 1:
         factors = [_parsed(part.strip()) for part in parts]
