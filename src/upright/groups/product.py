@@ -17,6 +17,7 @@ from .lie import LieGroup
 from .planar import Cyclic, PlanarGroup
 from .projective import Affine, Homography, PlaneMap, Scale, Translation, plane_homography
 from .rotations import SO2
+from .space import SpatialGroup
 
 Condition = Callable[[Any, Any], bool]
 _COMMUTING: dict[tuple[type[Group], type[Group]], Condition | None] = {}
@@ -110,6 +111,11 @@ class Product(Group):
     def dimension(self) -> int:  # type: ignore[override]
         """Side of the matrices: they hold those of the parts along the diagonal."""
         return sum(factor.dimension for factor in self.factors)
+
+    @property
+    def is_bi_invariant(self) -> bool:  # type: ignore[override]
+        """Whether the distances of all factors are invariant on both sides."""
+        return all(factor.is_bi_invariant for factor in self.factors)
 
     @property
     def is_exact_on_grid(self) -> bool:
@@ -355,6 +361,7 @@ def _permutes_channels(hue: HueGroup, gamma: Gamma) -> bool:
 register_commuting(PlanarGroup, ColourGroup)
 register_commuting(PlaneMap, ColourGroup)
 register_commuting(PlanarGroup, Scale)
+register_commuting(SpatialGroup, ColourGroup)
 register_commuting(HueGroup, Brightness)
 register_commuting(HueGroup, Contrast)
 register_commuting(HueGroup, Gamma, when=_permutes_channels)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..groups.base import Element, FiniteGroup, Group
 from ..groups.lie import LieGroup
+from ..groups.space import SpatialGroup
 from .tolerances import errors, require, require_true
 
 _SMALL = 24
@@ -24,7 +25,8 @@ def assert_group(group: Group, *, samples: int = 256, generator: torch.Generator
     invertible matrices; ``distance`` is a metric, invariant on the left and, if the group says so, on the
     right; sampling stays in the group and follows its generator; elements broadcast and may be empty; the
     group is hashable and holds no tensors. Of a Lie group also: ``exp`` of a line is a one-parameter group,
-    its matrices are the exponentials of the generators, `log` comes back, and gradients pass.
+    its matrices are the exponentials of the generators, `log` comes back, and gradients pass. Of a spatial
+    group also: its rotations are orthogonal, its determinants are theirs, and +1 if it says so.
 
     Args:
         group: The group.
@@ -54,6 +56,8 @@ def assert_group(group: Group, *, samples: int = 256, generator: torch.Generator
         _check_numbers(group, g, h)
     if isinstance(group, LieGroup):
         _check_lie(group, generator)
+    if isinstance(group, SpatialGroup):
+        _check_space(group, g, h)
 
 
 def pairs(group: Group, samples: int, generator: torch.Generator) -> tuple[Element, Element]:
@@ -183,6 +187,32 @@ def _check_lie(group: LieGroup, generator: torch.Generator) -> None:
     )
     law = f"{group}: gradients of matrix(exp(c)) at 0 are the generators"
     require(law, errors(slopes.movedim(-1, 0), group.generators()), 1e-9)
+
+
+def _check_space(group: SpatialGroup, g: Element, h: Element) -> None:
+    turn, shift, moved = group.rotation(g), group.translation(g), g.matrix()
+    unit = torch.eye(3, dtype=torch.float64).expand(len(g), 3, 3)
+    require(f"{group}: rotation(g) is orthogonal", errors(turn.mT @ turn, unit), 1e-9, on=g)
+    law = f"{group}: matrix(g) starts with rotation(g)"
+    require(law, errors(moved[:, :3, :3], turn), 1e-12, on=g)
+    column = moved[:, :3, 3] if moved.shape[-1] == 4 else torch.zeros_like(shift)
+    require(f"{group}: translation(g) is the shift of matrix(g)", errors(column, shift), 1e-12, on=g)
+    sides = torch.linalg.det(turn)
+    law = f"{group}: determinant(g) is that of rotation(g)"
+    require(law, errors(group.determinant(g), sides), 1e-9, on=g)
+    if group.is_proper:
+        require(f"{group}: no element reflects, as is_proper says", errors(sides, sides.abs()), 0, on=g)
+    else:
+        law = f"{group}: some elements reflect, as is_proper says"
+        require_true(law, bool((sides < 0).any()), "none of those drawn does")
+    between = turn.mT @ group.rotation(h)
+    cosine = (between.diagonal(dim1=-2, dim2=-1).sum(-1) * torch.linalg.det(between) - 1) / 2
+    require(
+        f"{group}: angle(~g @ h) is that of the rotation",
+        errors(group.angle(~g @ h).cos(), cosine),
+        1e-9,
+        on=g,
+    )
 
 
 def _check_numbers(group: FiniteGroup, g: Element, h: Element) -> None:
