@@ -205,7 +205,11 @@ def _check_space(group: SpatialGroup, g: Element, h: Element) -> None:
     else:
         law = f"{group}: some elements reflect, as is_proper says"
         require_true(law, bool((sides < 0).any()), "none of those drawn does")
-    between = turn.mT @ group.rotation(h)
+    other = group.rotation(h)
+    chord = torch.linalg.matrix_norm(turn - other)  # 2 sqrt(2) sin(angle / 2) where handedness is the same
+    law = f"{group}: distance is at least the angle between rotations, in radians, and tells handedness"
+    require(law, (chord - 2**0.5 * g.distance(h)).clamp(min=0), 1e-9, on=g)
+    between = turn.mT @ other
     cosine = (between.diagonal(dim1=-2, dim2=-1).sum(-1) * torch.linalg.det(between) - 1) / 2
     require(
         f"{group}: angle(~g @ h) is that of the rotation",
