@@ -8,24 +8,31 @@ import torch
 from torch.utils import _pytree as pytree
 
 from cases import EXACT, GROUPS, KINDS, name
-from upright import Boxes, Cyclic, Image, Invariant, Points, act, kinds
+from upright import Boxes, Cyclic, Image, Invariant, Octahedral, Points, act, kinds, kinds_space
+from upright.actions import registered_kinds
 from upright.adapter.spec import KINDS as NAMES
-from upright.testing import EXAMPLES, MARKS, example
+from upright.testing import ARROWS, EXAMPLES, MARKS, SPACE_MARKS, example
+
+SPACE = [kind for kind in registered_kinds(Octahedral()) if kind is not Invariant]
 
 
 def test_every_kind_has_a_name_an_example_and_a_mark():
-    defined = {k for _, k in inspect.getmembers(kinds, inspect.isclass) if issubclass(k, kinds.Kind)} - {
-        kinds.Kind
-    }
-    assert defined == set(NAMES.values())
-    assert set(KINDS) | {kinds.Logits} >= defined
-    assert set(EXAMPLES) >= defined
-    assert {k for k in defined if not issubclass(k, Invariant)} <= set(MARKS)
+    plane, space = (
+        {k for _, k in inspect.getmembers(module, inspect.isclass) if issubclass(k, kinds.Kind)}
+        - {kinds.Kind}
+        for module in (kinds, kinds_space)
+    )
+    assert plane | space == set(NAMES.values())
+    assert set(KINDS) | {kinds.Logits} >= plane
+    assert set(SPACE) == space
+    assert set(EXAMPLES) >= plane | space
+    assert {k for k in plane if not issubclass(k, Invariant)} <= set(MARKS)
+    assert space == {*SPACE_MARKS, *ARROWS}
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=name)
+@pytest.mark.parametrize("kind", [*KINDS, *SPACE], ids=name)
 def test_pytree_round_trip(kind):
-    x = example(kind, GROUPS[0])
+    x = example(kind, Octahedral() if kind in SPACE else GROUPS[0])
     leaves, tree = pytree.tree_flatten(x)
     assert len(leaves) == 1
     assert leaves[0] is x.data
@@ -37,9 +44,9 @@ def test_pytree_round_trip(kind):
     assert pytree.tree_unflatten(leaves, tree).data is x.data
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=name)
+@pytest.mark.parametrize("kind", [*KINDS, *SPACE], ids=name)
 def test_frozen_and_replaceable(kind):
-    x = example(kind, EXACT[0])
+    x = example(kind, Octahedral() if kind in SPACE else EXACT[0])
     with pytest.raises(dataclasses.FrozenInstanceError):
         x.data = None
     other = torch.zeros_like(x.data)

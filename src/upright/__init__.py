@@ -61,6 +61,13 @@ from .kinds import OrientedBoxes as OrientedBoxes
 from .kinds import Points as Points
 from .kinds import RegularField as RegularField
 from .kinds import VectorField as VectorField
+from .kinds_space import Cloud as Cloud
+from .kinds_space import LabelVolume as LabelVolume
+from .kinds_space import OrientedBoxes3D as OrientedBoxes3D
+from .kinds_space import PseudoVectors as PseudoVectors
+from .kinds_space import Tensors as Tensors
+from .kinds_space import Vectors as Vectors
+from .kinds_space import Volume as Volume
 from .pictures import straighten as straighten
 from .pictures import turn as turn
 from .priors import CategoricalPrior as CategoricalPrior

@@ -1,14 +1,15 @@
 """How an element moves a kind: ``act(g, x)``. One kernel per (group family, kind), one open registry.
 
 ``grid`` moves pixels, ``planar`` registers the planar groups' kernels for every kind, ``projective`` those of
-scales, shifts, affine maps and homographies, ``mixture`` carries gradients from a moved value back into the
-pose.
+scales, shifts, affine maps and homographies. ``volume`` moves voxels, ``space`` registers groups of space.
+``mixture`` carries gradients from a moved value back into the pose.
 """
 
 from . import colour as colour
 from . import planar as planar
 from . import product as product
 from . import projective as projective
+from . import space as space
 from .mixture import act_mixed as act_mixed
 from .registry import act as act
 from .registry import leave as leave

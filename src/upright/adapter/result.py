@@ -13,6 +13,7 @@ from torch import Tensor
 from ..actions import act_mixed
 from ..groups.base import Element
 from ..kinds import Boxes, Invariant, Kind, Logits, OrientedBoxes, Points
+from ..kinds_space import OrientedBoxes3D
 from .canvas import Canvas, pad_to, unplace
 from .extent import turn_within
 from .spec import OutputSpec, Size, map_output, wrap
@@ -203,7 +204,7 @@ def _blend_kind(columns: tuple[Kind, ...], index: list[Tensor], shares: list[Ten
         rows = tuple(c.replace(data=c.data.movedim(axis, 0), axis=0) for c in columns)
         return first.replace(data=_blend_kind(rows, index, shares).data.movedim(0, axis))
     data: Tensor = first.data
-    if isinstance(first, (Boxes, OrientedBoxes, Points)):
+    if isinstance(first, (Boxes, OrientedBoxes, OrientedBoxes3D, Points)):
         raise TypeError(f"{type(first).__name__} of several poses cannot be averaged; use mode='canonical'")
     several = torch.cat(index).bincount(minlength=data.shape[0]) > 1
     if not bool(several.any()):

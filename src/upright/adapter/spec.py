@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import kinds
+from .. import kinds, kinds_space
 from .typed import is_typed, typed_kind, untyped
 
 Size = tuple[int, int]
@@ -30,6 +30,13 @@ KINDS: dict[str, type[kinds.Kind]] = {
     "regular_field": kinds.RegularField,
     "invariant": kinds.Invariant,
     "logits": kinds.Logits,
+    "cloud": kinds_space.Cloud,
+    "vectors": kinds_space.Vectors,
+    "pseudo_vectors": kinds_space.PseudoVectors,
+    "tensors": kinds_space.Tensors,
+    "volume": kinds_space.Volume,
+    "label_volume": kinds_space.LabelVolume,
+    "oriented_boxes_3d": kinds_space.OrientedBoxes3D,
 }
 """Kinds by the names that specifications use."""
 

@@ -26,5 +26,10 @@ from .models import assert_canonical as assert_canonical
 from .models import assert_equivariant as assert_equivariant
 from .models import redraw_weights as redraw_weights
 from .saving import assert_round_trip as assert_round_trip
+from .space import ARROWS as ARROWS
+from .space import SPACE_MARKS as SPACE_MARKS
+from .space import SpaceMark as SpaceMark
+from .space import register_arrows as register_arrows
+from .space import register_space_mark as register_space_mark
 from .tolerances import TOLERANCES as TOLERANCES
 from .tolerances import tolerance as tolerance

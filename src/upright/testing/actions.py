@@ -19,6 +19,7 @@ from ..groups.planar import PlanarGroup
 from ..groups.product import factors_of
 from ..groups.projective import Homography
 from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, RegularField, VectorField
+from ..kinds_space import LabelVolume, Volume
 from .examples import crosses_border, example, is_exact
 from .groups import pairs
 from .tolerances import RESAMPLING, RESAMPLING_WAVES, errors, require, require_true, tolerance
@@ -27,7 +28,8 @@ Act = Callable[[Element, Any], Any]
 MakeKind = Callable[[int, torch.Generator], Kind]
 """``make_x(batch, generator)`` returns a kind whose ``data`` has the leading axis ``batch``."""
 
-_GRIDS = (Image, Mask, VectorField, RegularField)
+_VOXELS = (Volume, LabelVolume)
+_GRIDS = (Image, Mask, VectorField, RegularField, *_VOXELS)
 
 
 def assert_action(
@@ -268,17 +270,19 @@ def _computes(group: Group) -> bool:
 
 
 def _is_labels(x: Kind) -> bool:
-    return isinstance(x, Mask) and not x.data.is_floating_point()
+    return isinstance(x, (Mask, LabelVolume)) and not x.data.is_floating_point()
 
 
 def _is_square(x: Kind) -> bool:
+    if isinstance(x, _VOXELS):
+        return len(set(x.data.shape[-3:])) == 1 and len(set(x.spacing)) == 1
     size = tuple(x.data.shape[-2:]) if isinstance(x, _GRIDS) else getattr(x, "size", (1, 1))
     return bool(size[0] == size[1])
 
 
 def _same_frame(law: str, x: Kind, y: Kind) -> None:
-    """Require equal shapes and equal canvases."""
-    found = (tuple(x.data.shape), getattr(x, "size", None)), (tuple(y.data.shape), getattr(y, "size", None))
+    """Require equal shapes and equal canvases, or spacings."""
+    found = [(tuple(v.data.shape), getattr(v, "size", getattr(v, "spacing", None))) for v in (x, y)]
     require_true(f"{law}: shape and canvas agree", found[0] == found[1], f"{found[0]} and {found[1]}")
 
 

@@ -17,8 +17,10 @@ from ..groups.colour import ColourGroup
 from ..groups.planar import Cyclic, PlanarGroup
 from ..groups.product import Product, factors_of, planar_part
 from ..groups.projective import PlaneMap, is_similarity, plane_homography
-from ..kinds import Boxes, Image, Kind, Mask, OrientedBoxes, Points, RegularField, VectorField
+from ..groups.space import SpatialGroup
+from ..kinds import Boxes, Image, Invariant, Kind, Mask, OrientedBoxes, Points, RegularField, VectorField
 from .actions import Act, corners
+from .space import ARROWS, SPACE_MARKS, check_space
 from .tolerances import errors, require, require_true
 
 Size = tuple[int, int]
@@ -61,20 +63,27 @@ def assert_consistent(
     group says. Under maps of the plane beyond turns and flips, arrows follow the derivative of the map at
     their place, and oriented boxes scale with it.
 
+    In space: a voxel, its point, its label and its box land on the same place, whatever the spacing; vectors,
+    pseudo-vectors and tensors turn like what they are made of; boxes have the corners that their points have.
+
     Args:
-        group: A group of the plane, of colours, or a product of both.
+        group: A group of the plane, of colours, a product of both, or a group of space.
         sizes: Canvases ``(height, width)`` for quarter turns and flips; those that are not square are used
-            with them only.
+            with them only. Not used in space.
         act: The function under test.
 
     Raises:
         AssertionError: If kinds disagree, or a kind that the group moves has no mark.
-        TypeError: If the group is not one of the plane.
+        TypeError: If the group is neither one of the plane nor of space.
     """
+    if isinstance(group, SpatialGroup):
+        check_space(group, act)
+        return
     factors = factors_of(group)
     if not all(isinstance(factor, (PlanarGroup, PlaneMap, ColourGroup)) for factor in factors):
-        raise TypeError(f"group must be a group of the plane, got {group}")
-    missing = [k.__name__ for k in registered_kinds(group) if k not in MARKS and k.__name__ != "Invariant"]
+        raise TypeError(f"group must be a group of the plane or of space, got {group}")
+    covered = {*MARKS, *SPACE_MARKS, *ARROWS, Invariant}
+    missing = [k.__name__ for k in registered_kinds(group) if k not in covered]
     require_true(
         f"{group}: every kind has a mark", not missing, f"{missing} have none; add one with register_mark"
     )
