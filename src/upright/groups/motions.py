@@ -80,7 +80,9 @@ class _Motions(ContinuousSpatialGroup):
         It is invariant on the left: no distance on these groups is on both sides.
         """
         shift = torch.linalg.vector_norm(self.translation(g) - self.translation(h), dim=-1)
-        return torch.hypot(super().distance(g, h), shift)
+        both = torch.stack([super().distance(g, h), shift], -1)
+        distance: Tensor = torch.linalg.vector_norm(both, dim=-1)  # hypot has no gradient at 0
+        return distance
 
     def generators(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return the shifts along x, y and z, then the turns about them, shape ``(6, 4, 4)``."""
