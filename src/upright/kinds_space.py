@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from ._values import static, value
-from .kinds import Border, Kind
+from .kinds import Border, Invariant, Kind
 
 Spacing = tuple[float, float, float]
 """Distances between voxels along depth, height and width (z, y, x)."""
@@ -111,6 +111,18 @@ class OrientedBoxes3D(Kind):
         data: Shape ``(…, N, 15)``: centre x, y, z; the three sides; a rotation matrix, row by row, whose
             columns point along the sides. It stays a rotation: where an element reflects, its third column
             also changes sign, which is the same box.
+    """
+
+    data: Tensor
+
+
+@value
+class PointMask(Invariant):
+    """Which rows of a padded batch of clouds are points; canonicalizers do not look at the others.
+
+    Attributes:
+        data: Shape ``(…, N)``, bool, or numbers that are 0 where there is no point.
+        axis: The axis that counts the clouds.
     """
 
     data: Tensor

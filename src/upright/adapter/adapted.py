@@ -19,13 +19,14 @@ from ..groups.product import planar_part
 from ..kinds import Logits
 from ..priors import Prior
 from .arrays import as_arrays, as_tensors, holds_arrays
-from .call import PICTURE_NAMES, Call, positional_names, read_call
+from .call import Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
 from .embedding import Embedding
 from .passes import SETTINGS, Mode, check_passes, plan_passes
 from .result import Result, blend, merge, read_result
 from .signature import InputSpec, Signature, unwrapped
 from .spec import OutputSpec, Size, check_outputs
+from .subject import PICTURE_NAMES, volume_buckets
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,8 @@ class Adapted(nn.Module):
         """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
         call = self._read(args, kwargs)
         pose = self._decided(call).pose
-        if isinstance(call.pictures, Tensor) and self._swaps(call, pose.element) is None:
+        mixed = volume_buckets(call.pictures, pose.element) is not None
+        if isinstance(call.pictures, Tensor) and not mixed and self._swaps(call, pose.element) is None:
             return call.moved_back(pose.element).pictures, pose
         one = [
             call.select(torch.tensor([i])).moved_back(pose.element[i : i + 1]).pictures[0]
@@ -256,7 +258,8 @@ class Adapted(nn.Module):
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         signature = self.signature if self.inputs is None else None
-        return read_call(self.model, self.reads, args, kwargs, signature).without_padding()
+        subject = self.canonicalizer.reads
+        return read_call(self.model, self.reads, args, kwargs, signature, subject).without_padding()
 
     def _decided(self, call: Call) -> Gated:
         """Find the poses, and leave alone what the gate does not let through, before the model runs."""
@@ -304,6 +307,9 @@ class Adapted(nn.Module):
         """Turn back, run the model, turn forward."""
         if call.canvas is not None:
             return self._conjugate_cut(call, g, call.canvas)
+        buckets = volume_buckets(call.pictures, g)
+        if buckets is not None:
+            return merge([self._conjugate(call.select(i), g[i.to(g.device)]) for i in buckets], buckets)
         swaps = self._swaps(call, g)
         if swaps is not None:
             return self._conjugate_shapes(call, g, swaps)

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ..actions import act, act_mixed
 from ..groups.base import Element
-from ..kinds import Image, Invariant, Mask
+from ..kinds import Image, Invariant, Kind, Mask
+from ..kinds_space import Cloud, PointMask
 from .canvas import unplace
 from .embedding import Embedding
 from .extent import read_extents, turn_within, turned_extents
 from .signature import InputSpec, Layout, Signature, unwrapped
 from .spec import Size, kind_class, wrap
+from .subject import SUBJECTS, check_subject, cut_clouds
 from .typed import retyped
-
-PICTURE_NAMES = ("pixel_values", "images", "image", "x", "input", "inputs")
 
 
 class _Cut(list[Tensor]):
@@ -41,6 +41,7 @@ class Call:
         canvas: The padded canvas from which the pictures were cut; None: they were not.
         extents: Height and width of what the pictures fill of their canvas, where they stay on it; None: all.
         layout: How the model lays out pictures; None: it takes them.
+        subject: The kind of what the canonicalizer looks at, which is called a picture here.
     """
 
     args: tuple[Any, ...]
@@ -50,6 +51,7 @@ class Call:
     canvas: Size | None = None
     extents: list[Size] | None = None
     layout: Layout | None = None
+    subject: type[Kind] = Image
 
     @property
     def pictures(self) -> Any:
@@ -59,6 +61,9 @@ class Call:
     @property
     def seen(self) -> Any:
         """The pictures as the canonicalizer is to see them, without padding."""
+        if self.subject is Cloud:
+            masks = [self[key] for key, spec in self.moved.items() if _is_a(spec, PointMask)]
+            return cut_clouds(self.pictures, masks[0] if masks else None)
         if self.extents is None:
             return self.pictures
         return [row[..., :h, :w] for row, (h, w) in zip(self.pictures, self.extents, strict=True)]
@@ -181,6 +186,7 @@ def read_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     signature: Signature | None = None,
+    subject: type[Kind] = Image,
 ) -> Call:
     """Find the arguments that are moved.
 
@@ -190,6 +196,7 @@ def read_call(
         args: Positional arguments of the call.
         kwargs: Keyword arguments of the call.
         signature: What is known of the model's class beyond ``inputs``.
+        subject: The kind that the canonicalizer reads; for `Image`, read "picture".
 
     Raises:
         TypeError: If no picture is among the arguments.
@@ -211,26 +218,28 @@ def read_call(
         )
 
     if inputs is None:
-        key: int | str | None = 0 if args else next((n for n in PICTURE_NAMES if n in kwargs), None)
+        known = SUBJECTS[subject]
+        key: int | str | None = 0 if args else next((n for n in known.names if n in kwargs), None)
         if key is None:
             raise TypeError(
-                f"no picture among the arguments {sorted(kwargs)}; "
-                "name it with adapt(..., inputs={'<name>': 'image'})"
+                f"no {known.noun} among the arguments {sorted(kwargs)}; "
+                f"name it with adapt(..., inputs={{'<name>': '{known.spec}'}})"
             )
-        moved: dict[int | str, InputSpec] = {key: Image}
+        moved: dict[int | str, InputSpec] = {key: subject}
     else:
         present = {find(name): spec for name, spec in inputs.items()}
         moved = {key: spec for key, spec in present.items() if key is not None}
     embedded = _find_embedding(signature, kwargs)
-    pictures = [key for key, spec in moved.items() if _is_image(spec)]
+    pictures = [key for key, spec in moved.items() if _is_a(spec, subject)]
     if embedded is not None:
         pictures, moved = [embedded], {embedded: Invariant, **moved}
     if not pictures:
-        raise TypeError(f"inputs must name a picture that is among the arguments, got {dict(inputs or {})}")
+        noun = SUBJECTS[subject].noun
+        raise TypeError(f"inputs must name a {noun} that is among the arguments, got {dict(inputs or {})}")
     mask = find(signature.padding) if signature.padding is not None else None
     if mask is not None:
         moved.setdefault(mask, Mask)
-    call = Call(args, kwargs, {pictures[0]: moved[pictures[0]], **moved}, mask)
+    call = Call(args, kwargs, {pictures[0]: moved[pictures[0]], **moved}, mask, subject=subject)
     call = replace(call, extents=_extents(signature, call), layout=signature.layout)
     if signature.check is not None:
         signature.check({**dict(zip(names, args, strict=False)), **kwargs}, call.sizes)
@@ -254,7 +263,7 @@ def _extents(signature: Signature, call: Call) -> list[Size] | None:
     """Return what the pictures fill of their canvas, or None where they fill it."""
     if isinstance(call.pictures, Embedding):
         return call.pictures.extents
-    _check_pictures(call.pictures)
+    check_subject(call.pictures, call.subject)
     given = call.kwargs.get(signature.extents) if signature.extents is not None else None
     if given is None or not isinstance(call.pictures, Tensor):
         return None
@@ -311,30 +320,12 @@ def _cut(spec: InputSpec, entry: Any, size: Size, canvas: Size) -> Any:
 
 
 def _is_invariant(spec: InputSpec) -> bool:
+    return _is_a(spec, Invariant)
+
+
+def _is_a(spec: InputSpec, wanted: type[Kind]) -> bool:
     kind = None if isinstance(spec, Mapping) else kind_class(spec)
-    return isinstance(kind, type) and issubclass(kind, Invariant)
-
-
-def _is_image(spec: InputSpec) -> bool:
-    kind = None if isinstance(spec, Mapping) else kind_class(spec)
-    return isinstance(kind, type) and issubclass(kind, Image)
-
-
-def _check_pictures(pictures: Any) -> None:
-    if isinstance(pictures, Tensor):
-        if pictures.ndim != 4:
-            raise ValueError(
-                f"pictures must have shape (B, C, H, W), got {tuple(pictures.shape)}; add a batch axis"
-            )
-    elif isinstance(pictures, (list, tuple)):
-        for i, picture in enumerate(pictures):
-            if not isinstance(picture, Tensor) or picture.ndim != 3:
-                got = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-                raise ValueError(f"picture {i} of the list must be a tensor (C, H, W), got {got}")
-    else:
-        raise TypeError(
-            f"pictures must be a tensor (B, C, H, W) or a list of (C, H, W), got {type(pictures).__name__}"
-        )
+    return isinstance(kind, type) and issubclass(kind, wanted)
 
 
 def positional_names(model: Any) -> list[str]:

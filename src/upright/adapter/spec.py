@@ -31,6 +31,7 @@ KINDS: dict[str, type[kinds.Kind]] = {
     "invariant": kinds.Invariant,
     "logits": kinds.Logits,
     "cloud": kinds_space.Cloud,
+    "point_mask": kinds_space.PointMask,
     "vectors": kinds_space.Vectors,
     "pseudo_vectors": kinds_space.PseudoVectors,
     "tensors": kinds_space.Tensors,

@@ -2,10 +2,13 @@
 
 from .base import Canonicalizer as Canonicalizer
 from .base import IdentityCanonicalizer as IdentityCanonicalizer
+from .clouds import CloudCanonicalizer as CloudCanonicalizer
 from .continuous import ContinuousCanonicalizer as ContinuousCanonicalizer
 from .discrete import DiscreteCanonicalizer as DiscreteCanonicalizer
 from .energy import EnergyCanonicalizer as EnergyCanonicalizer
 from .energy import energy_canonicalizer as energy_canonicalizer
 from .estimators import ESTIMATORS as ESTIMATORS
+from .frames import MinimalFrame as MinimalFrame
+from .frames import PCAFrame as PCAFrame
 from .network import NetworkCanonicalizer as NetworkCanonicalizer
 from .pose import Pose as Pose

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from typing_extensions import Self
 
 from ..groups.base import Group
 from ..groups.parse import parse_group
+from ..kinds import Image, Kind
 from ..priors import Prior
 from .pose import Pose
 
@@ -25,6 +27,8 @@ class Canonicalizer(nn.Module, ABC):
         group: The group of the poses, or its name.
     """
 
+    reads: ClassVar[type[Kind]] = Image
+    """What it looks at: `Image`, or in space `Cloud` or `Volume`."""
     deployment_prior: Prior | None = None
     """What is known of the poses met in use; see `with_prior`."""
     is_exact_on_grid: bool = False
