@@ -5,7 +5,7 @@ import torch
 
 from adapter_toys import SHAPES, Classifier, Dense, Known, Localizer, detector, pictures, small
 from cases import name
-from upright import Adapted, IdentityCanonicalizer, Image, Mask, act, parse_group
+from upright import Adapted, IdentityCanonicalizer, Image, Mask, Pose, act, parse_group
 from upright.testing import assert_adapted
 
 
@@ -109,3 +109,66 @@ def test_mode_average_of_masks_is_the_mean_of_the_moved_masks():
     moved = [act(g, Mask(model(act(~g, Image(x)).data))).data for g in group.elements()]
     found = Adapted(model, IdentityCanonicalizer("C4"), mode="average", outputs="mask")(x)
     torch.testing.assert_close(found, torch.stack(moved).mean(0))
+
+
+def turns_of_blobs(*degrees):
+    """Return a smooth picture, small in the inscribed disc, turned by angles: nothing is cut off."""
+    y = torch.linspace(-1, 1, 24)
+    spots = [(0.3, 0.1, 0.03), (-0.2, 0.3, 0.06), (0.0, -0.35, 0.04)]
+    x = torch.stack([torch.exp(-((y - a) ** 2 + (y[:, None] - b) ** 2) / c) for a, b, c in spots])
+    g = parse_group("SO2").element(degrees=list(degrees))
+    return act(g, Image(x.expand(len(degrees), 3, 24, 24), border="constant")).data
+
+
+@pytest.mark.parametrize(("group", "top_k", "passes"), [("SO2", None, 24), ("SO2", 5, 5), ("O2", 6, 6)])
+def test_average_over_a_grid_of_a_continuous_group(group, top_k, passes):
+    """The mean over equally spaced elements, one by one; in O2 one half of them is reflected."""
+    model, x = Classifier().eval(), turns_of_blobs(0, 20)
+    run = Adapted(model, IdentityCanonicalizer(group), mode="average", top_k=top_k).run(x)
+    assert run.passes.tolist() == [passes] * 2
+    total, flips = 0, 2 if group == "O2" else 1
+    for i in range(passes // flips):
+        for flip in range(flips):
+            angle = {"degrees": 360 * i * flips / passes} | ({"reflected": bool(flip)} if flips == 2 else {})
+            g = parse_group(group).element(**angle).expand(2)
+            total = total + torch.softmax(model(act(~g, Image(x)).data), -1)
+    torch.testing.assert_close(torch.softmax(run.output, -1), total / passes)
+
+
+def reader():
+    """A model that minds every pixel, so that every angle tells."""
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 24 * 24, 4))
+    torch.nn.init.normal_(model[1].weight, std=0.3)
+    return model.requires_grad_(False)
+
+
+class Turned(IdentityCanonicalizer):
+    def forward(self, x):
+        return Pose(self.group.element(degrees=[0.0, 17.0]))
+
+
+def test_average_over_a_grid_is_invariant_under_it_and_follows_the_pose():
+    model = reader()
+
+    def gap(canonicalizer, top_k, degrees):
+        found = Adapted(model, canonicalizer, mode="average", top_k=top_k)(turns_of_blobs(0, degrees))
+        return float((found.softmax(-1)[0] - found.softmax(-1)[1]).abs().max())
+
+    fixed = IdentityCanonicalizer("SO2")
+    unlike = gap(fixed, 4, 17)
+    assert gap(fixed, 4, 90) < 1e-5
+    assert gap(fixed, 8, 45) < 0.2 * unlike  # the grid of eight holds it, but it resamples
+    assert gap(Turned("SO2"), 4, 17) < 0.5 * unlike
+
+
+def test_which_averages_over_continuous_groups_there_are():
+    model = Classifier().eval()
+    with pytest.raises(TypeError, match="mode='average' needs a finite group, SO2 or O2, got scale"):
+        Adapted(model, IdentityCanonicalizer("scale"), mode="average")
+    with pytest.raises(ValueError, match="top_k must be even for O2, one half of it being reflected, got 5"):
+        Adapted(model, IdentityCanonicalizer("O2"), mode="average", top_k=5)
+    with pytest.raises(ValueError, match="top_k needs mode='top_k' or 'weighted', got mode='average'"):
+        Adapted(model, IdentityCanonicalizer("C8"), mode="average", top_k=5)
+    several = Adapted(model, IdentityCanonicalizer("SO2"), mode="top_k", top_k=3)
+    assert several.replace(mode="average").top_k is None  # 3 likely poses are no grid of 3
+    assert several.replace(mode="weighted").top_k == 3

@@ -22,7 +22,7 @@ from .arrays import as_arrays, as_tensors, holds_arrays
 from .call import Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
 from .embedding import Embedding
-from .passes import SETTINGS, Mode, check_passes, plan_passes
+from .passes import SHARED, Mode, check_passes, plan_passes, settings_of
 from .result import Result, blend, merge, read_result
 from .signature import InputSpec, Signature, unwrapped
 from .spec import OutputSpec, Size, check_outputs
@@ -61,8 +61,11 @@ class Adapted(nn.Module):
         mode: ``"canonical"`` runs the model once, at the likeliest pose. ``"top_k"`` averages its outputs
             over the likeliest poses, weighted by their probabilities. ``"weighted"`` does so with weights
             that vanish before a pose is dropped, so that the output changes continuously with the input.
-            ``"average"`` averages over the whole group.
-        top_k: For ``"top_k"`` and ``"weighted"``: the most poses a picture may take; None: all.
+            ``"average"`` averages over the whole group; of SO2 and O2, over a grid of equally spaced angles
+            that starts at the pose, so that the average follows as exactly as the pose does.
+        top_k: For ``"top_k"`` and ``"weighted"``: the most poses a picture may take; None: all. For
+            ``"average"`` over SO2 or O2: how many elements the grid has, in O2 one half of them reflected;
+            None: 24.
         cover: For ``"top_k"``: stop as soon as the poses taken cover this probability, so that clear pictures
             cost one pass; None: always take ``top_k``.
         cut: For ``"weighted"``: a pose counts by as much as its probability exceeds ``cut`` times that of the
@@ -103,7 +106,7 @@ class Adapted(nn.Module):
         if not isinstance(canonicalizer, Canonicalizer):
             raise TypeError(f"canonicalizer must be a Canonicalizer, got {type(canonicalizer).__name__}")
         check_choice("canvas", canvas, CANVASES)
-        check_passes(mode, top_k, cover, cut, evidence)
+        check_passes(mode, canonicalizer.group, top_k, cover, cut, evidence)
         if gate is not None and not isinstance(gate, Gate):
             raise TypeError(f"gate must be a Gate, got {type(gate).__name__}; write gate=upright.Gate(…)")
         check_outputs(inputs or {})
@@ -139,7 +142,9 @@ class Adapted(nn.Module):
     def replace(self, **changes: Any) -> Adapted:
         """Return an adapted model with other settings; the model and the canonicalizer are shared."""
         names = ["model", "canonicalizer", "mode", "gate", "canvas", "inputs", "outputs", "signature"]
-        names += SETTINGS.get(changes.get("mode", self.mode), ())
+        mode = changes.get("mode", self.mode)
+        if mode == self.mode or {mode, self.mode} <= SHARED:
+            names += settings_of(mode, changes.get("canonicalizer", self.canonicalizer).group)
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Adapted(**{**settings, **changes})
 

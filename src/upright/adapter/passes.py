@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_fraction, check_positive
 from ..canonicalizers.pose import Pose
-from ..groups.base import Element
-from ..groups.parse import parse_finite_group
+from ..groups.base import Element, FiniteGroup, Group
+from ..groups.rotations import O2, SO2
+from ..groups.subset import Arc
 
 Mode = Literal["canonical", "top_k", "weighted", "average"]
 MODES: tuple[Mode, ...] = ("canonical", "top_k", "weighted", "average")
@@ -19,17 +20,36 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "weighted": ("top_k", "cut", "evidence"),
 }
 """Settings of `Adapted` that only some modes have."""
+SHARED = {"top_k", "weighted"}
+"""Modes between which a model takes its settings along."""
+GRID = 24
+"""How many elements of SO2 or O2 the mode ``"average"`` takes where ``top_k`` is None."""
 CUT = 0.2
 """Share of the likeliest pose's probability below which a pose does not count, in mode ``"weighted"``."""
 
 
+def settings_of(mode: Mode, group: Group) -> tuple[str, ...]:
+    """Return the names of the settings that a mode has, of those that only some modes have."""
+    if mode == "average" and not isinstance(group, FiniteGroup):
+        return ("top_k",)
+    return SETTINGS.get(mode, ())
+
+
 def check_passes(
-    mode: Mode, top_k: int | None, cover: float | None, cut: float | None, evidence: float
+    mode: Mode,
+    group: Group,
+    top_k: int | None,
+    cover: float | None,
+    cut: float | None,
+    evidence: float,
 ) -> None:
-    """Raise ValueError unless the settings belong to the mode and lie in their ranges."""
+    """Raise ValueError unless the settings belong to the mode and lie in their ranges.
+
+    Raises TypeError if there is no average over the group.
+    """
     check_choice("mode", mode, MODES)
     given = {"top_k": top_k, "cover": cover, "cut": cut, "evidence": evidence or None}
-    own = SETTINGS.get(mode, ())
+    own = settings_of(mode, group)
     for name, setting in given.items():
         if setting is not None and name not in own:
             modes = " or ".join(repr(m) for m, names in SETTINGS.items() if name in names)
@@ -39,6 +59,8 @@ def check_passes(
     for name, share in (("cover", cover), ("cut", cut)):
         if share is not None:
             check_fraction(name, share)
+    if mode == "average" and not isinstance(group, FiniteGroup):
+        average_grid(group, top_k)
 
 
 def plan_passes(
@@ -51,6 +73,9 @@ def plan_passes(
     gated: Tensor | None = None,
 ) -> tuple[Element, Tensor]:
     """Choose the poses of several passes.
+
+    In mode ``"average"`` these are all elements of a finite group; of SO2 and O2, an `average_grid` that
+    starts at the pose, so that the average is as equivariant as the pose is.
 
     Args:
         pose: The poses, batch shape ``(B,)``.
@@ -65,9 +90,8 @@ def plan_passes(
         pass that is not made. Weights need not sum to 1.
     """
     if mode == "average":
-        group = parse_finite_group(pose.group)
-        elements = group.elements(pose.element.device).expand(len(pose.element), group.order)
-        weights = torch.full(elements.shape, 1.0 / group.order, device=pose.element.device)
+        elements = _averaged(pose, top_k)
+        weights = torch.full(elements.shape, 1.0 / elements.shape[1], device=pose.element.device)
     elif mode == "weighted":
         elements, probs = pose.top_k()
         weights = continuous_weights(probs, CUT if cut is None else cut, top_k)
@@ -81,6 +105,43 @@ def plan_passes(
         once[:, 0] = 1.0
         weights = torch.where(gated.unsqueeze(1), once, weights)
     return elements, weights
+
+
+def average_grid(group: Group, count: int | None = None, device: Any = None) -> Element:
+    """Return equally spaced elements of SO2 or O2, the identity first, shape ``(count,)``.
+
+    In O2 one half of them is reflected.
+
+    Args:
+        group: ``SO2()`` or ``O2()``.
+        count: How many; None: `GRID`.
+        device: Where the elements live.
+
+    Raises:
+        TypeError: If the group is another: others have no equally spaced elements, or no end.
+        ValueError: If the count is odd for O2.
+    """
+    if not isinstance(group, (SO2, O2)):
+        raise TypeError(
+            f"mode='average' needs a finite group, SO2 or O2, got {group}; use mode='top_k', which averages "
+            "over the likeliest poses"
+        )
+    count = GRID if count is None else count
+    if isinstance(group, O2) and count % 2:
+        raise ValueError(f"top_k must be even for O2, one half of it being reflected, got {count}")
+    angles = count // 2 if isinstance(group, O2) else count
+    grid = Arc(180, group).grid(angles, device)
+    order = torch.arange(angles, device=device).roll(-(angles // 2))
+    return grid[torch.cat([order, order + angles])] if isinstance(group, O2) else grid[order]
+
+
+def _averaged(pose: Pose, top_k: int | None) -> Element:
+    """Return what the mode ``"average"`` averages over, shape ``(B, K)``."""
+    group = pose.group
+    if isinstance(group, FiniteGroup):
+        return group.elements(pose.element.device).expand(len(pose.element), group.order)
+    grid = average_grid(group, top_k, pose.element.device)
+    return pose.element.reshape(-1, 1).compose(grid.reshape(1, -1))
 
 
 def continuous_weights(probs: Tensor, cut: float, top_k: int | None = None) -> Tensor:
