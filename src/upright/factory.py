@@ -237,7 +237,8 @@ def adapt(
             name or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo
             canonicalizer for C4, for other groups an untrained one, which has to be fitted.
         mode: See `Adapted`, also for the remaining arguments.
-        top_k: Most poses a picture may take, with ``mode="top_k"`` or ``"weighted"``.
+        top_k: Most poses a picture may take, with ``mode="top_k"`` or ``"weighted"``; how many elements of
+            SO2 or O2 are averaged over, with ``mode="average"``.
         cover: Probability that the poses taken must cover, with ``mode="top_k"``.
         cut: Share of the likeliest pose's probability that others must exceed, with ``mode="weighted"``.
         evidence: How much the model's own certainty counts, with ``mode="top_k"`` or ``"weighted"``.
