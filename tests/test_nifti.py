@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from upright import Cyclic, act
+from upright.groups.motions import SE3
 from upright.groups.octahedral import FullOctahedral
 from upright.groups.space import SO3
 
@@ -165,13 +166,15 @@ def test_series_scaled_voxels_and_segmentations(tmp_path):
     assert torch.equal(read_scan(tmp_path / "again.nii").volume.data, read.volume.data)
 
 
-def test_other_rotations_resample_and_keep_places():
+@pytest.mark.parametrize("shift", [None, [2.0, -1.5, 1.0]])
+def test_other_motions_resample_and_keep_places(shift):
     z, y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (24, 20, 28)), indexing="ij")
     blob = torch.exp(-(((x - 17) / 3) ** 2 + ((y - 8) / 2.5) ** 2 + ((z - 13) / 2) ** 2))
     affine = np.array([[0, 1.2, 0, 5], [-1.0, 0, 0, -7], [0, 0, 1.5, 2], [0, 0, 0, 1]])
     scan = read_scan(nib.Nifti1Image(blob.numpy().T, affine))
     want = scan.world(torch.tensor([17, 8, 13]))
     g = SO3().from_euler("xyz", [20.0, -15.0, 30.0], degrees=True)
+    g = g if shift is None else SE3().element(g.matrix(), shift)
     moved = scan.reoriented(g)
     weight = moved.volume.data[0] / moved.volume.data.sum()
     centre = torch.stack([(axis * weight).sum() for axis in (x, y, z)])
