@@ -1,4 +1,4 @@
-"""Write the figures of ``benchmarks/results`` into the README, between its two markers.
+"""Write the figures of ``benchmarks/results`` into the README and pages, between two markers.
 
 python -m benchmarks.table
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.record import RESULTS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
 
 
@@ -196,12 +196,53 @@ def reading() -> list[str]:
     return lines
 
 
-def main() -> None:
-    parts = [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()]
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
+LABELS = {
+    "vanilla": "bare",
+    "average": "mean over the group",
+    "tta": "mean over random turns",
+    "lambda": "mean weighted by the model's certainty",
+    "weights": "mean with learnt weights",
+    "equizero": "pose that the model likes best",
+    "classifier": "plain classifier of turns",
+    "transformer": "spatial transformer, trained jointly",
+    "adapted": "**adapted, one pass**",
+    "top_k": "**adapted, adaptive top_k**",
+    "posterior": "mean weighted by the posterior",
+    "oracle": "true pose known",
+}
+
+
+def baselines() -> list[str]:
+    path = RESULTS / "baselines.json"
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    lines = [
+        f"CIFAR-10 ({record['pictures']:,} pictures), {record['predictor']}, C4, in per cent; passes of the "
+        f"predictor a picture (`{record['command']}`):",
+        "",
+        "| row | upright | mean over poses | worst pose | passes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, label in LABELS.items():
+        row = record["figures"][name]
+        lines.append(
+            f"| {label} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {row['worst']:.1f} | "
+            f"{row['passes']:.2f} |"
+        )
+    return lines
+
+
+def insert(page: str, parts: list[str]) -> None:
+    path = ROOT / page
+    before, rest = path.read_text().split(BEGIN)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n" + "\n".join(parts) + f"\n{END}{after}")
+
+
+def main() -> None:
+    insert("README.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()])
+    insert("docs/baselines.md", baselines())
 
 
 if __name__ == "__main__":
