@@ -237,7 +237,7 @@ def test_the_page_runs():
     names = {}
     for block in blocks:
         exec(compile(block, "groups.md", "exec"), names)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     assert (names["coordinates"].grad != 0).all()
 
 

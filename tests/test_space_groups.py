@@ -50,6 +50,10 @@ def axes(count=20, seed=0):
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
+def close(found, expected, atol):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("group", [*GROUPS, *PRODUCTS], ids=name)
 def test_laws(group):
     assert_group(group)
@@ -87,8 +91,8 @@ def test_short_names_and_errors_of_names():
 def test_quaternions_are_scipys():
     expected = Rotation.random(200, rng=0)
     g = SO3().from_quaternion(3.0 * expected.as_quat())  # any length
-    np.testing.assert_allclose(g.matrix(), expected.as_matrix(), atol=1e-14)
-    np.testing.assert_allclose(SO3().quaternion(g), expected.as_quat(canonical=True), atol=1e-14)
+    close(g.matrix(), expected.as_matrix(), atol=1e-14)
+    close(SO3().quaternion(g), expected.as_quat(canonical=True), atol=1e-14)
 
 
 def test_quaternions_are_precise_where_each_component_is_the_largest():
@@ -97,8 +101,8 @@ def test_quaternions_are_precise_where_each_component_is_the_largest():
     expected = Rotation.from_quat(corners)
     q = SO3().quaternion(SO3().from_quaternion(corners)).numpy()
     same = np.abs((q * expected.as_quat()).sum(1))  # up to sign, which is free at half turns
-    np.testing.assert_allclose(same, 1, atol=1e-15)
-    np.testing.assert_allclose(Rotation.from_quat(q).as_matrix(), expected.as_matrix(), atol=1e-15)
+    close(same, 1, atol=1e-15)
+    close(Rotation.from_quat(q).as_matrix(), expected.as_matrix(), atol=1e-15)
 
 
 @pytest.mark.parametrize("angle", [*ANGLES, math.pi, 4.0, 2 * math.pi, 50.0])
@@ -107,21 +111,21 @@ def test_rotation_vectors_are_scipys(angle):
     expected = Rotation.from_rotvec(rotvec)
     g = SO3().from_rotvec(rotvec)
     atol = 1e-14 * max(angle, 1)
-    np.testing.assert_allclose(g.matrix(), expected.as_matrix(), atol=atol)
+    close(g.matrix(), expected.as_matrix(), atol=atol)
     found = SO3().rotvec(g).numpy()
     if abs(angle - math.pi) > 1e-10:  # at half turns the axis may point either way
-        np.testing.assert_allclose(found, expected.as_rotvec(), atol=1e-13 * max(angle, 1))
-    np.testing.assert_allclose(Rotation.from_rotvec(found).as_matrix(), expected.as_matrix(), atol=atol)
-    np.testing.assert_allclose(g.group.angle(g), expected.magnitude(), atol=1e-13 * max(angle, 1))
+        close(found, expected.as_rotvec(), atol=1e-13 * max(angle, 1))
+    close(Rotation.from_rotvec(found).as_matrix(), expected.as_matrix(), atol=atol)
+    close(g.group.angle(g), expected.magnitude(), atol=1e-13 * max(angle, 1))
 
 
 @pytest.mark.parametrize("sequence", ["zyx", "ZYX", "xyz", "XYZ", "zxz", "YZY", "y", "xz"])
 def test_euler_angles_are_scipys(sequence):
     angles = np.random.default_rng(1).uniform(-4, 4, (30, len(sequence)))
     expected = Rotation.from_euler(sequence, angles).as_matrix()
-    np.testing.assert_allclose(SO3().from_euler(sequence, angles).matrix(), expected, atol=1e-14)
+    close(SO3().from_euler(sequence, angles).matrix(), expected, atol=1e-14)
     degrees = SO3().from_euler(sequence, np.rad2deg(angles), degrees=True)
-    np.testing.assert_allclose(degrees.matrix(), expected, atol=1e-14)
+    close(degrees.matrix(), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("angle", ANGLES)
@@ -130,18 +134,18 @@ def test_exp_and_log_of_motions_are_scipys(angle):
     c = np.concatenate([shifts, angle * axes()], 1)
     g = SE3().exp(torch.from_numpy(c))
     expected = np.stack([linalg.expm(np.tensordot(row, SE3().generators().numpy(), 1)) for row in c])
-    np.testing.assert_allclose(g.matrix(), expected, atol=1e-13)
-    np.testing.assert_allclose(SE3().log(g), c, atol=1e-11 if angle > 3.1 else 1e-13)
+    close(g.matrix(), expected, atol=1e-13)
+    close(SE3().log(g), c, atol=1e-11 if angle > 3.1 else 1e-13)
 
 
 def test_composition_is_scipys():
     a, b = Rotation.random(50, rng=3), Rotation.random(50, rng=4)
     g, h = (SO3().from_quaternion(r.as_quat()) for r in (a, b))
-    np.testing.assert_allclose(SO3().quaternion(g @ h), (a * b).as_quat(canonical=True), atol=1e-14)
-    np.testing.assert_allclose(g.distance(h), (a.inv() * b).magnitude(), atol=1e-13)
+    close(SO3().quaternion(g @ h), (a * b).as_quat(canonical=True), atol=1e-14)
+    close(g.distance(h), (a.inv() * b).magnitude(), atol=1e-13)
     points = np.random.default_rng(5).normal(size=(50, 3))
     moved = ((g @ h).matrix() @ torch.from_numpy(points)[..., None]).squeeze(-1)
-    np.testing.assert_allclose(moved, a.apply(b.apply(points)), atol=1e-14)
+    close(moved, a.apply(b.apply(points)), atol=1e-14)
 
 
 # Numbers that do not hold up
@@ -304,8 +308,8 @@ def test_numbers_are_as_documented():
         carry = Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
         for q in range(4):
             found = Octahedral().element(4 * f + q).matrix().numpy()
-            np.testing.assert_allclose(found, carry @ np.linalg.matrix_power(quarter, q), atol=1e-15)
-            np.testing.assert_allclose(found @ [0, 0, 1], face, atol=1e-15)
+            close(found, carry @ np.linalg.matrix_power(quarter, q), atol=1e-15)
+            close(found @ [0, 0, 1], face, atol=1e-15)
             whole = FullOctahedral().element(torch.tensor([4 * f + q, 4 * f + q + 24])).matrix()
             np.testing.assert_array_equal(whole, [found, -found])
 
@@ -330,12 +334,15 @@ def test_nearest_is_the_nearest(group, generator):
     assert torch.equal(group.nearest(every.float()).value, torch.arange(group.order))
 
 
-def test_subsets_and_compiled_graphs(generator):
+def test_subsets_of_groups_of_space(generator):
     assert Members.of(Octahedral().element(torch.arange(4))).is_group
     assert not Members.of(Octahedral().element(torch.tensor([0, 1]))).is_group
     near = Window(SE3(), 0.3)
     assert near.contains(near.sample(20, generator=generator)).all()
 
+
+@pytest.mark.slow
+def test_compiles_into_one_graph(generator):
     def walk(value, turn):
         g = Element(FullOctahedral(), value)
         h = Element(SE3(), turn)
