@@ -70,6 +70,11 @@ def crosses_border(group: Group) -> bool:
     return any(isinstance(factor, PlaneMap) for factor in factors_of(group))
 
 
+def moves_space(group: Group) -> bool:
+    """Say whether a group moves things in space instead of the plane."""
+    return any(isinstance(factor, SpatialGroup) for factor in factors_of(group))
+
+
 def example(
     kind: type[kinds.Kind],
     group: Group,
@@ -86,7 +91,7 @@ def example(
         group: The group that will move it. Where the group resamples, pictures are smooth.
         batch: Length of the leading axis.
         size: Canvas ``(height, width)``; default: 12×12, 64×64 for groups that resample, 96×96 for those that
-            scale or shift too. In space ``(depth, height, width)``; default: 6×6×6, 44×44×44 for groups that
+            scale or shift too. In space ``(depth, height, width)``; default: 6×6×6, 36×36×36 for groups that
             resample.
         dtype: Dtype of the tensor, for kinds that allow it.
         generator: Source of the draws.
@@ -98,8 +103,8 @@ def example(
         raise KeyError(f"no example of {kind.__name__}; add one with upright.testing.register_example")
     generator = generator or torch.Generator().manual_seed(0)
     smooth = not is_exact(group)
-    if size is None and isinstance(group, SpatialGroup):
-        size = (44, 44, 44) if smooth else (6, 6, 6)
+    if size is None and moves_space(group):
+        size = (36, 36, 36) if smooth else (6, 6, 6)
     size = size or ((96, 96) if crosses_border(group) else (64, 64) if smooth else (12, 12))
     return EXAMPLES[kind](Request(group, batch, size, dtype, generator, smooth))
 
@@ -220,7 +225,7 @@ def _voxels(channels: int, request: Request) -> Tensor:
     if not (request.smooth and len(request.size) == 3):
         values = torch.rand(*shape, *size, generator=request.generator, dtype=torch.float64)
     else:
-        middle = 6 * torch.rand(*shape, 2, 3, generator=request.generator, dtype=torch.float64) - 3
+        middle = 4 * torch.rand(*shape, 2, 3, generator=request.generator, dtype=torch.float64) - 2
         lines = [torch.arange(side, dtype=torch.float64) + 0.5 - side / 2 for side in size]
         d, h, w = (
             torch.exp(-((line - middle[..., i, None]) ** 2) / (2 * 5.0**2)) for i, line in enumerate(lines)

@@ -17,9 +17,9 @@ from ..groups.colour import ColourGroup
 from ..groups.planar import Cyclic, PlanarGroup
 from ..groups.product import Product, factors_of, planar_part
 from ..groups.projective import PlaneMap, is_similarity, plane_homography
-from ..groups.space import SpatialGroup
 from ..kinds import Boxes, Image, Invariant, Kind, Mask, OrientedBoxes, Points, RegularField, VectorField
 from .actions import Act, corners
+from .examples import moves_space
 from .space import ARROWS, SPACE_MARKS, check_space
 from .tolerances import errors, require, require_true
 
@@ -67,7 +67,7 @@ def assert_consistent(
     pseudo-vectors and tensors turn like what they are made of; boxes have the corners that their points have.
 
     Args:
-        group: A group of the plane, of colours, a product of both, or a group of space.
+        group: A group of the plane, of colours, a product of both, or a group of space, also with colours.
         sizes: Canvases ``(height, width)`` for quarter turns and flips; those that are not square are used
             with them only. Not used in space.
         act: The function under test.
@@ -76,7 +76,7 @@ def assert_consistent(
         AssertionError: If kinds disagree, or a kind that the group moves has no mark.
         TypeError: If the group is neither one of the plane nor of space.
     """
-    if isinstance(group, SpatialGroup):
+    if moves_space(group):
         check_space(group, act)
         return
     factors = factors_of(group)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..actions import act as library_act
 from ..actions import registered_kinds
-from ..groups.base import Element, FiniteGroup
+from ..groups.base import Element, FiniteGroup, Group
+from ..groups.colour import ColourGroup
+from ..groups.product import Product, factors_of
 from ..groups.space import SpatialGroup
 from ..kinds import Invariant, Kind
 from ..kinds_space import (
@@ -71,25 +73,28 @@ def register_arrows(kind: type[Kind], make: Callable[[Tensor, Tensor], Kind]) ->
 
 
 def check_space(
-    group: SpatialGroup,
+    group: Group,
     act: Act = library_act,
     grids: tuple[tuple[Shape, Spacing], ...] = _GRIDS,
 ) -> None:
     """Check that all kinds agree about where a marked voxel goes, and that this is where the matrix says.
 
     Args:
-        group: A group of space.
+        group: A group of space, or a product of one with colours.
         act: The function under test.
         grids: Shapes (D, H, W) and distances between voxels along them, for groups that permute axes.
 
     Raises:
         AssertionError: If kinds disagree, or a kind that the group moves has neither mark nor arrows.
+        TypeError: If the group is another.
     """
+    if not all(isinstance(factor, (SpatialGroup, ColourGroup)) for factor in factors_of(group)):
+        raise TypeError(f"group must be one of space, or a product of one with colours, got {group}")
     covered = {*SPACE_MARKS, *ARROWS, Invariant}
     missing = [kind.__name__ for kind in registered_kinds(group) if kind not in covered]
     law = f"{group}: every kind has a mark"
     require_true(law, not missing, f"{missing} have none; add one with register_space_mark")
-    if isinstance(group, FiniteGroup):
+    if isinstance(group, FiniteGroup) and group.order <= 48:
         elements = group.elements()
     else:
         elements = group.sample(8, generator=torch.Generator().manual_seed(0))
@@ -116,12 +121,18 @@ def moved_frame(g: Element, shape: Shape, spacing: Spacing) -> tuple[Shape, Spac
 
 def _rotation(g: Element) -> Tensor:
     """Return the linear part of the matrix, ``(3, 3)``, float64."""
-    return g.matrix()[:3, :3]
+    return _matrix(g)[:3, :3]
+
+
+def _matrix(g: Element) -> Tensor:
+    """Return the matrix of what moves space; colours leave it alone."""
+    parts = g.group.parts(g) if isinstance(g.group, Product) else (g,)
+    return next(part.matrix() for part in parts if isinstance(part.group, SpatialGroup))
 
 
 def _go(g: Element, place: Tensor) -> Tensor:
     """Move a place by the matrix alone."""
-    matrix = g.matrix()
+    matrix = _matrix(g)
     moved = matrix[:3, :3] @ place
     return moved + matrix[:3, 3] if len(matrix) == 4 else moved
 
