@@ -229,7 +229,7 @@ def test_gradients_pass_through_to_the_picture_and_the_model():
         ({"top_k": 2}, ValueError, "needs mode='top_k' or 'weighted', got mode='canonical'"),
         ({"mode": "top_k", "top_k": 0}, ValueError, "top_k must be positive, got 0"),
         ({"mode": "top_k", "cover": 1.5}, ValueError, r"cover must lie in \(0, 1\], got 1.5"),
-        ({"outputs": "polygon"}, ValueError, "unknown kind 'polygon'; expected one of boxes, image"),
+        ({"outputs": "polygon"}, ValueError, "unknown kind 'polygon'; expected one of boxes, cloud"),
         ({"inputs": {"x": "polygon"}}, ValueError, "unknown kind 'polygon'"),
     ],
 )

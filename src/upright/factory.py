@@ -6,7 +6,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -21,15 +21,21 @@ from .canonicalizers import (
     DiscreteCanonicalizer,
     EnergyCanonicalizer,
     IdentityCanonicalizer,
+    MinimalFrame,
+    PCAFrame,
+    VectorNeuronCanonicalizer,
+    VolumeCanonicalizer,
     energy_canonicalizer,
 )
 from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
+from .groups.octahedral import CubeGroup
 from .groups.parse import parse_group
 from .groups.planar import PlanarGroup
 from .groups.product import factors_of, moves_plane_only
 from .groups.projective import Scale
 from .groups.rotations import O2, SO2
+from .groups.space import ContinuousSpatialGroup
 from .kinds import Interpolation
 from .nets import (
     GroupCNN,
@@ -41,7 +47,10 @@ from .nets import (
     PolarNet,
     ResidualBackbone,
     SteerableNet,
+    VolumeBackbone,
 )
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +139,16 @@ CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 """Networks of continuous groups by name, likewise: the first two of SO2 and O2, the third with scales."""
 
+CLOUD_CANONICALIZERS: dict[str, Callable[..., Canonicalizer]] = {
+    "vector_neurons": VectorNeuronCanonicalizer,
+    "pca": PCAFrame,
+    "minimal": MinimalFrame,
+}
+"""What finds the pose of point clouds in SO3, O3, SE3 and E3; the last two need no training."""
+
+VOLUME_NETWORKS: dict[str, Callable[..., nn.Module]] = {"volume": VolumeBackbone}
+"""Networks that judge volumes, for the octahedral groups: ``factory(*, channels, **options)``."""
+
 DEFAULTS: dict[str, dict[str, Any]] = {"document": {"size": 256, "standardize": False}}
 """Settings of `CanonicalizerConfig` that a network of `NETWORKS` wants instead of the usual ones."""
 
@@ -144,7 +163,8 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
         group: The group, or its name.
         network: A name in `NETWORKS`, ``"identity"``, ``"energy"`` (the model's own energy, no training), or
             ``"module:callable"``; for SO2, O2, scale and products of them, a name in `CONTINUOUS_NETWORKS`.
-            Default: ``"orbit"``; for SO2 and O2 ``"polar"``, with scale ``"log_polar"``.
+            Default: ``"orbit"``; for SO2 and O2 ``"polar"``, with scale ``"log_polar"``. In space a name in
+            `CLOUD_CANONICALIZERS`, by default the first, or for the octahedral groups in `VOLUME_NETWORKS`.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator``, ``options`` and ``peaks`` of
             `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For larger groups it is
             48, as their orbits are larger; where they resample, the orbit network blurs first, to drown the
@@ -156,6 +176,8 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
     """
     parsed = parse_group(group)
     network = network or _usual_network(parsed)
+    if isinstance(parsed, CubeGroup):
+        settings = {"size": 16, "channels": 1, "standardize": True, **settings}
     settings = {**DEFAULTS.get(network, {}), **settings}
     few = not isinstance(parsed, FiniteGroup) or parsed.order <= _FEW
     settings.setdefault("size", 64 if parsed.is_exact_on_grid and few else 48)
@@ -166,6 +188,10 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
 
 
 def _usual_network(group: Group) -> str:
+    if isinstance(group, CubeGroup):
+        return "volume"
+    if isinstance(group, ContinuousSpatialGroup):
+        return "vector_neurons"
     if isinstance(group, FiniteGroup):
         return "orbit"
     if isinstance(group, PlanarGroup):
@@ -187,6 +213,11 @@ def build(config: CanonicalizerConfig) -> Canonicalizer:
         made = IdentityCanonicalizer(group)
     elif config.network == "energy":
         made = energy_canonicalizer(group, **config.options)
+    elif isinstance(group, ContinuousSpatialGroup):
+        made = _network(config.network, CLOUD_CANONICALIZERS)(group, **config.options)
+    elif isinstance(group, CubeGroup):
+        judge = _network(config.network, VOLUME_NETWORKS)(channels=config.channels, **config.options)
+        made = VolumeCanonicalizer(group, judge, estimator=config.estimator, **seen)
     elif isinstance(group, FiniteGroup):
         network = _network(config.network, NETWORKS)(group, channels=config.channels, **config.options)
         made = DiscreteCanonicalizer(network, group, estimator=config.estimator, **seen)
@@ -198,10 +229,10 @@ def build(config: CanonicalizerConfig) -> Canonicalizer:
     return made
 
 
-def _network(name: str, known: Mapping[str, Callable[..., nn.Module]]) -> Callable[..., nn.Module]:
+def _network(name: str, known: Mapping[str, Callable[..., N]]) -> Callable[..., N]:
     if ":" in name:
         module, _, attribute = name.partition(":")
-        make: Callable[..., nn.Module] = getattr(importlib.import_module(module), attribute)
+        make: Callable[..., N] = getattr(importlib.import_module(module), attribute)
         return make
     check_choice("network", name, [*known, "identity", "energy", "module:callable"])
     return known[name]
@@ -243,7 +274,7 @@ def adapt(
         cut: Share of the likeliest pose's probability that others must exceed, with ``mode="weighted"``.
         evidence: How much the model's own certainty counts, with ``mode="top_k"`` or ``"weighted"``.
         gate: Which pictures are left as they are; see `Gate`.
-        canvas: How pictures that are not square share a call.
+        canvas: How pictures that are not square share a call, and, where turns need squares, stand on them.
         inputs: Kinds of the arguments that are moved, by name or position. Default: what the model's class is
             known to take, or else the first is a picture.
         outputs: Kind of the result, or kinds by entry. Default: what the model's class is known to return, or
@@ -332,7 +363,7 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
 
     if isinstance(given, Canonicalizer):
         return given
-    built = {*NETWORKS, *CONTINUOUS_NETWORKS, "identity", "energy"}
+    built = {*NETWORKS, *CONTINUOUS_NETWORKS, *CLOUD_CANONICALIZERS, *VOLUME_NETWORKS, "identity", "energy"}
     if isinstance(given, str) and not (given in built or ":" in given):
         return load_canonicalizer(given)
     if given is None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .groups.base import Element, FiniteGroup
 from .groups.planar import PlanarGroup
+from .groups.space import SpatialGroup
 
 IDENTITY_CONCENTRATION = 50.0
 """Concentration of `IdentityPrior` on continuous groups: a standard deviation of 8°."""
@@ -54,12 +55,14 @@ class IdentityPrior(Prior):
         return log_probs
 
     def log_density(self, elements: Element) -> Tensor:
-        """Return the bell's logarithm: von Mises in angles, Gaussian in other distances."""
+        """Return the bell's logarithm: von Mises in angles, matrix Fisher in space, Gaussian elsewhere."""
         group = elements.group
         if isinstance(group, FiniteGroup):
             return super().log_density(elements)
         if isinstance(group, PlanarGroup):
             return _von_mises(elements, 0.0, IDENTITY_CONCENTRATION)
+        if isinstance(group, SpatialGroup):
+            return MatrixFisherPrior().log_density(elements)
         away = elements.distance(group.identity(device=elements.device))
         return (-0.5 * IDENTITY_CONCENTRATION * away**2).float()
 
@@ -126,6 +129,51 @@ class VonMisesPrior(Prior):
             raise ValueError("poses must hold at least one rotation; got none")
         mean = math.degrees(math.atan2(float(resultant[1]), float(resultant[0])))
         return cls(mean, _concentration(float(resultant.norm()) / total))
+
+
+@dataclass(frozen=True)
+class MatrixFisherPrior(Prior):
+    """Rotations of space spread about the identity or about an axis, ``exp(tr(Fᵀ R))``; nothing is reflected.
+
+    Translations do not count.
+
+    Args:
+        concentration: At least 0; 0 is uniform. The standard deviation of the angle about each axis is about
+            ``57.3° / √concentration``.
+        upright: None: everything stands as it should. An axis, ``(x, y, z)``: this axis does, such as the
+            vertical of things that stand on the ground, and the angle about it is uniform.
+
+    Reference:
+        Mardia and Jupp 2000, "Directional Statistics", section 13.2.3.
+    """
+
+    concentration: float = IDENTITY_CONCENTRATION
+    upright: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.concentration >= 0 and math.isfinite(self.concentration)):
+            raise ValueError(f"concentration must be at least 0 and finite, got {self.concentration}")
+        if self.upright is not None and not 0 < math.hypot(*self.upright) < math.inf:
+            raise ValueError(f"upright must be an axis (x, y, z) of finite length, got {self.upright}")
+
+    def log_probs(self, group: FiniteGroup) -> Tensor:
+        """Return the density at the elements of a finite spatial group, normalised over them."""
+        return torch.log_softmax(self.log_density(group.elements()), -1)
+
+    def log_density(self, elements: Element) -> Tensor:
+        """Return the logarithm of the density, 0 at its top, and ``-inf`` for reflections."""
+        group = elements.group
+        if not isinstance(group, SpatialGroup):
+            raise TypeError(f"a matrix Fisher prior needs a group of rotations of space, got {group}")
+        rotation = group.rotation(elements)
+        if self.upright is None:
+            cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+        else:
+            axis = rotation.new_tensor(self.upright)
+            axis = axis / axis.norm()
+            cosine = (rotation @ axis) @ axis
+        bell = self.concentration * (cosine - 1)
+        return torch.where(group.determinant(elements) < 0, -math.inf, bell).float()
 
 
 @dataclass(frozen=True)

@@ -12,3 +12,5 @@ from .frames import MinimalFrame as MinimalFrame
 from .frames import PCAFrame as PCAFrame
 from .network import NetworkCanonicalizer as NetworkCanonicalizer
 from .pose import Pose as Pose
+from .vector import VectorNeuronCanonicalizer as VectorNeuronCanonicalizer
+from .volume import VolumeCanonicalizer as VolumeCanonicalizer

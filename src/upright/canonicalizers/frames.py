@@ -101,7 +101,7 @@ class PCAFrame(CloudCanonicalizer):
         axes = axes * torch.stack([torch.ones_like(hand), torch.ones_like(hand), hand], -1).unsqueeze(1)
         extent = squared.clamp(min=0).sqrt()
         seen = clouds.points @ axes / torch.maximum(extent, 0.01 * extent[:, :1]).unsqueeze(1)
-        signs = _signs(self.reflects, axes)
+        signs = sign_patterns(self.reflects, axes)
         x, y, z = signs.unbind(-1)
         parities = torch.stack([x, y, z, x * y, x * z, y * z, x * y * z], -1)  # (K, 7)
         levels = self.sharpness * (asymmetries(clouds, seen) * axes.new_tensor(_WEIGHTS)) @ parities.T
@@ -241,7 +241,7 @@ def _across(axis: Tensor) -> Tensor:
     return across
 
 
-def _signs(reflects: bool, like: Tensor) -> Tensor:
+def sign_patterns(reflects: bool, like: Tensor) -> Tensor:
     """Return the signs that axes may take, shape ``(K, 3)``: all, or those that keep the handedness."""
     every = [s for s in product((1.0, -1.0), repeat=3) if reflects or s[0] * s[1] * s[2] > 0]
     return like.new_tensor(every)

@@ -26,4 +26,6 @@ from .polar import PolarNet as PolarNet
 from .polar_density import PolarDensity as PolarDensity
 from .steerable import SteerableNet as SteerableNet
 from .thumbnail import thumbnail as thumbnail
+from .vector_neurons import VectorNeurons as VectorNeurons
+from .volume import VolumeBackbone as VolumeBackbone
 from .voting import OrbitVoter as OrbitVoter

@@ -15,6 +15,7 @@ from ..groups.parse import parse_finite_group
 from ..groups.planar import FinitePlanarGroup
 from ..groups.product import reflects
 from ..kinds import Image, Interpolation
+from ..kinds_space import Volume
 from .thumbnail import disc
 
 
@@ -77,7 +78,7 @@ class OrbitScorer(nn.Module):
         """Score every element.
 
         Args:
-            x: Square thumbnails, shape ``(B, C, s, s)``.
+            x: Square thumbnails, shape ``(B, C, s, s)``; for groups of space cubes, ``(B, C, s, s, s)``.
 
         Returns:
             Scores ``(B, |G|)``; with vectors, a pair of scores and vectors ``(B, |G|, D)``.
@@ -124,13 +125,14 @@ def turned_copies(
     offset_degrees: float = 0.0,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """Return ``act(~g, x)`` for every element, shape ``(|G|, B, C, s, s)``.
+    """Return ``act(~g, x)`` for every element, shape ``(|G|, B, C, s, s)``; cubes likewise.
 
     Copies that are no quarter turns of each other are resampled, with the border mirrored, and all copies are
     masked to the inscribed disc, which every rotation keeps.
     """
     if not isinstance(group, FinitePlanarGroup):
-        picture = Image(x, border="reflect", interpolation=interpolation)
+        flat = x.ndim == 4
+        picture = Image(x, border="reflect", interpolation=interpolation) if flat else Volume(x)
         inverses = group.elements(x.device).inverse()
         every = torch.stack([act(g.expand(len(x)), picture).data for g in inverses])
         return every if group.is_exact_on_grid else every * disc(x.shape[-1], x)

@@ -53,8 +53,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         consistency_weight: Weight of the consistency loss: the posterior must not change when artefacts are
             destroyed, nor, for groups that resample, when the picture is moved and the posterior with it.
         augment: What the canonicalizer sees instead of the picture while training: True for
-            `DestroyArtefacts` (without its changes of colour where the group moves colours), False for the
-            picture itself, or a callable ``(pictures, generator)``.
+            `DestroyArtefacts` (without its changes of colour where the group moves colours; nothing in
+            space), False for the picture itself, or a callable ``(pictures, generator)``.
         predictor_augment: Applied to the pictures of a predictor that is trained, such as `CropAndFlip`.
         loss: Task loss of each picture, ``(output, labels) -> (B,)``; default: cross-entropy.
         optimizer: ``"adamw"`` or ``"sgd"`` (with Nesterov momentum 0.9).
@@ -113,7 +113,7 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         self.setup_name = setup
         self.prior, self.prior_weight = prior, 0.0 if setup == "joint_no_prior" else prior_weight
         self.orthogonality_weight, self.consistency_weight = orthogonality_weight, consistency_weight
-        self.augment = _augmentation(augment, robust.group)
+        self.augment = _augmentation(augment, robust.canonicalizer)
         self.predictor_augment, self.task_loss = predictor_augment, loss or _cross_entropy
         self.optimizer_name, self.schedule_name = optimizer, schedule
         self.learning_rate = learning_rate
@@ -241,7 +241,8 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         to be learned. The posterior is turned back, so that the prior applies to it.
         """
         group = self.canonicalizer.group
-        if group.is_exact_on_grid or generator is None or not isinstance(pictures, Tensor):
+        flat = self.canonicalizer.reads is Image  # clouds are not resampled
+        if group.is_exact_on_grid or generator is None or not (flat and isinstance(pictures, Tensor)):
             return cast(Pose, self.canonicalizer(pictures))
         g = group.sample(len(pictures), generator=generator)
         moved = act(g, Image(pictures.float(), border=self.border)).data
@@ -332,8 +333,11 @@ class _Cosine:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rise) / max(1, self.steps - self.rise))))
 
 
-def _augmentation(augment: bool | Augment, group: Any) -> Augment | None:
+def _augmentation(augment: bool | Augment, canonicalizer: Canonicalizer) -> Augment | None:
+    group = canonicalizer.group
     if isinstance(augment, bool):
+        if canonicalizer.reads is not Image:
+            return None
         colours = {} if moves_plane_only(group) else {"colour": 0.0, "grey": 0.0}  # they are the pose
         return DestroyArtefacts(flip=not reflects(group), **colours) if augment else None
     return augment

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..canonicalizers import Canonicalizer, NetworkCanonicalizer, Pose
 from ..groups.base import Element, FiniteGroup
+from ..kinds import Image
 from ..losses import moved_log_probs
 from ..nets import thumbnail
 
@@ -48,7 +49,12 @@ def turned_back(pose: Pose, g: Element) -> Pose:
 
 
 def small(pictures: Any, canonicalizer: Canonicalizer) -> Any:
-    """Return pictures no larger than twice what the canonicalizer looks at, and lists as one batch."""
+    """Return pictures no larger than twice what the canonicalizer looks at, and lists as one batch.
+
+    What lies in space stays as it is.
+    """
+    if canonicalizer.reads is not Image:
+        return pictures
     pictures = in_range(pictures, canonicalizer)
     size = canonicalizer.size if isinstance(canonicalizer, NetworkCanonicalizer) else None
     if size is None:
