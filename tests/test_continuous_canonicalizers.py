@@ -257,7 +257,7 @@ def test_errors():
     with pytest.raises(ValueError, match="network must be one of 'polar', 'steerable'"):
         upright.canonicalizer("SO2", "orbit")
     robust = upright.adapt(lambda x: x, "SO2", canonicalizer=small())
-    with pytest.raises(ValueError, match="needs square pictures, got 20×30; pad or resize"):
+    with pytest.raises(ValueError, match="needs square pictures, got 20×30; set canvas='pad'"):
         robust(torch.rand(1, 3, 20, 30))
     with pytest.raises(ValueError, match="consistency_weight needs a finite group, got SO2"):
         upright.fit(small(), torch.rand(4, 3, 32, 32), consistency_weight=1.0, progress=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._checks import check_choice
 from ..canonicalizers.base import Canonicalizer
+from ..canonicalizers.network import NetworkCanonicalizer
 from ..canonicalizers.pose import Pose
 from ..confidence.gate import Gate, Gated
 from ..groups.base import Element, Group
@@ -24,29 +25,11 @@ from .canvas import CANVASES, Canvas, place
 from .embedding import Embedding
 from .passes import SHARED, Mode, check_passes, plan_passes, settings_of
 from .result import Result, blend, merge, read_result
+from .run import Run as Run
 from .signature import InputSpec, Signature, unwrapped
 from .spec import OutputSpec, Size, check_outputs
+from .square import off_squares, on_squares
 from .subject import PICTURE_NAMES, volume_buckets
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that one call computed.
-
-    Attributes:
-        output: What the model returns, in the frame of the user's pictures.
-        pose: The poses at which the model was run; the identity for pictures that are left alone.
-        passes: How many times the model ran on each picture, shape ``(B,)``, int64.
-        gated: Which pictures the gate left alone, shape ``(B,)``, bool: the bare model's result, which is not
-            equivariant; None without a gate.
-        flagged: Which pictures the gate marked, shape ``(B,)``, bool; None without a gate.
-    """
-
-    output: Any
-    pose: Pose
-    passes: Tensor
-    gated: Tensor | None = None
-    flagged: Tensor | None = None
 
 
 class Adapted(nn.Module):
@@ -74,6 +57,7 @@ class Adapted(nn.Module):
             entropy in nats of the model's prediction at that pose. The model is usually surest upright.
         gate: Which pictures are left as they are, in evaluation; None: none.
         canvas: How pictures that are not square share a call: ``"bucket"``, ``"pad"`` or ``"stretch"``.
+            Where turns need squares, ``"pad"`` and ``"stretch"`` place pictures on them; ``"bucket"`` raises.
         inputs: Kinds of the arguments that are moved, by name or position; None: what ``signature`` says, or
             the first is a picture.
         outputs: Kind of the result, or kinds by entry; None: what ``signature`` says, or class scores.
@@ -189,27 +173,28 @@ class Adapted(nn.Module):
             args, kwargs = as_tensors((args, kwargs))
             run = self.run(*args, **kwargs)
             return replace(run, output=as_arrays(run.output))
-        call = self._read(args, kwargs)
-        found = self._decided(call)
+        call, sizes, found = self._prepared(args, kwargs)
         pose, marks = found.pose, (None, None) if self.gate is None else (found.gated, found.flagged)
         if self.mode == "canonical" or call.batch == 0:
             result = self._conjugate(call, pose.element, pose.weights)
             passes = torch.ones(call.batch, dtype=torch.long, device=pose.element.device)
-            return Run(result.output(), pose, passes, *marks)
-        ranked, weights = plan_passes(
-            pose, self.mode, top_k=self.top_k, cover=self.cover, cut=self.cut, gated=found.gated
-        )
-        result, passes = self._several(call, ranked, weights)
+        else:
+            ranked, weights = plan_passes(
+                pose, self.mode, top_k=self.top_k, cover=self.cover, cut=self.cut, gated=found.gated
+            )
+            result, passes = self._several(call, ranked, weights)
+        if sizes is not None:
+            result = off_squares(result, sizes, self.canvas, self._result)
         return Run(result.output(), pose, passes, *marks)
 
     def pose(self, *args: Any, **kwargs: Any) -> Pose:
         """Return the poses of the pictures among the arguments, without running the model."""
-        return self._decided(self._read(args, kwargs)).pose
+        return self._prepared(args, kwargs)[2].pose
 
     def canonicalize(self, *args: Any, **kwargs: Any) -> tuple[Any, Pose]:
         """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
-        call = self._read(args, kwargs)
-        pose = self._decided(call).pose
+        call, _, found = self._prepared(args, kwargs)
+        pose = found.pose
         mixed = volume_buckets(call.pictures, pose.element) is not None
         if isinstance(call.pictures, Tensor) and not mixed and self._swaps(call, pose.element) is None:
             return call.moved_back(pose.element).pictures, pose
@@ -265,6 +250,20 @@ class Adapted(nn.Module):
         signature = self.signature if self.inputs is None else None
         subject = self.canonicalizer.reads
         return read_call(self.model, self.reads, args, kwargs, signature, subject).without_padding()
+
+    def _prepared(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Call, list[Size] | None, Gated]:
+        """Read a call and find the poses; with the pictures' sizes where they were placed on squares.
+
+        Networks look at the centre of pictures, which padding leaves where it is, and see it without that.
+        """
+        call = self._read(args, kwargs)
+        placed = on_squares(call, self.group, self.canvas)
+        if placed is None:
+            return call, None, self._decided(call)
+        looks_at_centre = isinstance(self.canonicalizer, NetworkCanonicalizer) and self.canonicalizer.size
+        return placed, call.sizes, self._decided(call if looks_at_centre and self.canvas == "pad" else placed)
 
     def _decided(self, call: Call) -> Gated:
         """Find the poses, and leave alone what the gate does not let through, before the model runs."""
@@ -368,11 +367,6 @@ class Adapted(nn.Module):
             return None
         group = plane.group
         assert isinstance(group, PlanarGroup)
-        if not group.is_exact_on_grid:
-            raise ValueError(
-                f"{group} turns by more than quarter turns and needs square pictures, got {height}×{width}; "
-                "pad or resize them to a square first"
-            )
         swaps = group.quarter_turns(plane) % 2 == 1
         return swaps if bool(swaps.any()) and not bool(swaps.all()) else None
 

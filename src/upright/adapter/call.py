@@ -114,15 +114,15 @@ class Call:
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
-            if _is_invariant(spec):
+            if is_invariant(spec):
                 continue
             if isinstance(entry, Tensor):
                 kind = wrap(spec, entry, self.sizes[0] if self.sizes else (1, 1))  # type: ignore[arg-type]
                 values[key] = retyped(act_mixed(g, weights, kind, inverse=True), entry)
             else:
-                kinds = [_entry_kinds(spec, e, size) for e, size in zip(entry, self.sizes, strict=True)]
+                kinds = [entry_kinds(spec, e, size) for e, size in zip(entry, self.sizes, strict=True)]
                 moved = zip(act(g.inverse(), kinds), entry, strict=True)
-                values[key] = type(entry)(_entry_data(kind, e) for kind, e in moved)
+                values[key] = type(entry)(entry_data(kind, e) for kind, e in moved)
         return self.with_values(values)
 
     def _moved_back_within(self, g: Element, extents: list[Size]) -> Call:
@@ -130,7 +130,7 @@ class Call:
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
-            if _is_invariant(spec):
+            if is_invariant(spec):
                 continue
             if isinstance(entry, Tensor) and not isinstance(spec, Mapping):
                 values[key] = turn_within(g, wrap(spec, entry, self.frame), extents, self.frame).data
@@ -161,7 +161,7 @@ class Call:
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
-            if not _is_invariant(spec):
+            if not is_invariant(spec):
                 rows = [_cut(spec, row, size, canvas) for row, size in zip(entry, valid, strict=True)]
                 values[key] = _Cut(rows) if isinstance(entry, Tensor) else rows
         return replace(self.with_values(values), canvas=canvas)
@@ -297,14 +297,15 @@ def valid_sizes(mask: Tensor, sizes: list[Size]) -> list[Size]:
     return list(zip(heights.tolist(), widths.tolist(), strict=True))
 
 
-def _entry_kinds(spec: InputSpec, entry: Any, size: Size) -> Any:
+def entry_kinds(spec: InputSpec, entry: Any, size: Size) -> Any:
     """Wrap one picture's entry: a tensor, or what is named of a dictionary."""
     if isinstance(spec, Mapping):
         return {name: wrap(kind, entry[name], size) for name, kind in spec.items() if name in entry}
     return wrap(spec, entry, size)
 
 
-def _entry_data(kinds: Any, entry: Any) -> Any:
+def entry_data(kinds: Any, entry: Any) -> Any:
+    """Return one picture's entry with the data of its kinds."""
     if isinstance(kinds, dict):
         return {**entry, **{name: retyped(kind, entry[name]) for name, kind in kinds.items()}}
     return retyped(kinds, entry)
@@ -312,14 +313,15 @@ def _entry_data(kinds: Any, entry: Any) -> Any:
 
 def _cut(spec: InputSpec, entry: Any, size: Size, canvas: Size) -> Any:
     """Cut one picture's entry on the padded canvas to the picture's own size; fractions follow."""
-    kinds = _entry_kinds(spec, entry, canvas)
+    kinds = entry_kinds(spec, entry, canvas)
     if isinstance(kinds, dict):
         kinds = {name: unplace(kind, size, canvas, "pad") for name, kind in kinds.items()}
-        return _entry_data(kinds, entry)
+        return entry_data(kinds, entry)
     return unplace(kinds, size, canvas, "pad").data
 
 
-def _is_invariant(spec: InputSpec) -> bool:
+def is_invariant(spec: InputSpec) -> bool:
+    """Say whether a specification is of something that is not moved."""
     return _is_a(spec, Invariant)
 
 

@@ -66,10 +66,11 @@ def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:
     columns = round(data.shape[-1] * picture[1] / size[1])
     if canvas == "pad":
         return kind.replace(data=data[..., :rows, :columns])
-    return kind.replace(data=_resize(data, rows, columns))
+    return kind.replace(data=resize_grid(data, rows, columns))
 
 
-def _resize(data: Tensor, rows: int, columns: int) -> Tensor:
+def resize_grid(data: Tensor, rows: int, columns: int) -> Tensor:
+    """Resize ``(…, h, w)``: numbers by interpolation, labels by the nearest cell."""
     flat = data.reshape(1, -1, *data.shape[-2:])
     if data.is_floating_point():
         resized = F.interpolate(flat, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
