@@ -12,7 +12,7 @@ import sys
 
 from benchmarks.record import DATA
 
-ANYWHERE = ("exactness", "geometry", "overhead", "promptable", "throughput", "ocr")
+ANYWHERE = ("exactness", "geometry", "overhead", "promptable", "throughput", "ocr", "volumes")
 ON_DATA = (
     "networks",
     "cifar train",
