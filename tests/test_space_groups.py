@@ -138,6 +138,19 @@ def test_exp_and_log_of_motions_are_scipys(angle):
     close(SE3().log(g), c, atol=1e-11 if angle > 3.1 else 1e-13)
 
 
+def test_lists_of_numbers_keep_their_digits():
+    third = Rotation.from_rotvec([0.1, 0.2, 0.3])
+    matrix = third.as_matrix()
+    for g in (
+        SO3().from_rotvec([0.1, 0.2, 0.3]),
+        SO3().from_quaternion(third.as_quat().tolist()),
+        SO3().from_euler("zyx", third.as_euler("zyx").tolist()),
+        SO3().element(matrix.tolist()),
+    ):
+        close(g.matrix(), matrix, atol=1e-15)
+    assert SE3().translation(SE3().element(translation=[0.1, 0.2, 0.3])).tolist() == [0.1, 0.2, 0.3]
+
+
 def test_composition_is_scipys():
     a, b = Rotation.random(50, rng=3), Rotation.random(50, rng=4)
     g, h = (SO3().from_quaternion(r.as_quat()) for r in (a, b))

@@ -161,7 +161,7 @@ class ContinuousSpatialGroup(SpatialGroup, LieGroup):
 
     def _checked(self, rotation: Any, device: Any) -> Tensor:
         """Return given matrices with rounding taken out, or raise ValueError."""
-        made: Tensor = torch.as_tensor(rotation, device=device).to(torch.float64)
+        made: Tensor = torch.as_tensor(rotation, dtype=torch.float64, device=device)
         if made.shape[-2:] != (3, 3):
             raise ValueError(f"rotation must have shape (…, 3, 3), got {tuple(made.shape)}")
         unit = torch.eye(3, dtype=torch.float64, device=made.device)
@@ -282,7 +282,7 @@ def sign_of_determinant(matrix: Tensor) -> Tensor:
 
 def last_axis(given: Any, size: int, name: str, device: Any) -> Tensor:
     """Return float64 of shape ``(…, size)``, or raise ValueError."""
-    made: Tensor = torch.as_tensor(given, device=device).to(torch.float64)
+    made: Tensor = torch.as_tensor(given, dtype=torch.float64, device=device)
     if not made.ndim or made.shape[-1] != size:
         raise ValueError(f"{name} must have shape (…, {size}), got {tuple(made.shape)}")
     return made
