@@ -1,5 +1,8 @@
 """Molecules: atoms move with all they carry; calculators that know no symmetry become equivariant."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +166,9 @@ def test_what_is_equivariant_already_stays_as_it_is():
             want = make().get_property(p, atoms)
             assert np.allclose(calculator.get_property(p, atoms), want, atol=1e-8)
         assert "free_energy" in calculator.implemented_properties
+        held = atoms.copy()
+        held.set_constraint(FixedLine(0, [1, 0, 0]))  # which is ASE's to keep, not the calculator's
+        assert calculator.get_property("energy", held) == calculator.get_property("energy", atoms)
 
 
 def _rattled(atoms):
@@ -292,3 +298,22 @@ def test_mistakes_are_told():
     atoms.set_constraint(FixedLine(0, [1, 0, 0]))
     with pytest.raises(ValueError, match="constraints must be FixAtoms"):
         move_atoms(turn, atoms)
+
+
+def test_the_page_runs():
+    page = (Path(__file__).parents[1] / "docs" / "space.md").read_text()
+    section = page.partition("## Molecules\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    names = {"upright": upright, "PCAFrame": PCAFrame, "calculator": Crooked(), "network": Net()}
+    forces = []
+    for block in blocks:
+        atoms = names["atoms"] = shaken("CH3OH")
+        exec(compile(block, "space.md", "exec"), names)
+        forces.append(atoms.get_forces())
+    assert np.allclose(forces[0], adapt_calculator(Crooked()).get_property("forces", shaken("CH3OH")))
+    assert np.allclose(
+        forces[1],
+        adapt_calculator(ModelCalculator(names["network"])).get_property("forces", atoms),
+        atol=1e-5,
+    )

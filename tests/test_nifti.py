@@ -1,7 +1,10 @@
 """Scans: reorienting moves no voxel in the world; files keep what they say; orientations are found."""
 
 import itertools
+import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -271,3 +274,29 @@ def test_bodies_differ_and_stand_as_anatomy_does():
     assert mean[8:12, :, 14:20].mean() > mean[8:12, :, 4:10].mean() + 0.05  # liver on the right
     assert mean[10:14, 6:9, 11:13].mean() > mean[10:14, 15:18, 11:13].mean() + 0.2  # spine in the back
     assert mean[16:20, 8:16].mean() < mean[4:8, 8:16].mean() - 0.05  # lungs above
+
+
+def test_the_page_runs(finder, tmp_path, monkeypatch):
+    """The blocks of the section on volumes, on a scan whose header is lost."""
+    monkeypatch.chdir(tmp_path)
+    body, g = phantoms(1, (12, 12, 12), noise=0.05)[0], GROUP.element(17)
+    nib.save(nib.Nifti1Image(act(g, Volume(body)).data[0].numpy().T, np.eye(4)), "scan.nii.gz")
+    names = {
+        "upright": SimpleNamespace(
+            canonicalizer=lambda *given, **settings: finder, fit=lambda *given, **settings: None,
+            adapt=upright.adapt,
+        ),
+        "good_scans": None,
+        "segmenter": lambda volume: volume[:, 0] > 0.5,
+    }  # fmt: skip
+    page = (Path(__file__).parents[1] / "docs" / "space.md").read_text()
+    section = page.partition("## Volumes\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    with torch.no_grad():
+        for block in blocks:
+            exec(compile(block, "space.md", "exec"), names)
+    assert names["upright_scan"].codes == "RAS"
+    assert torch.equal(read_scan("upright.nii.gz").volume.data, body)
+    stored = read_scan("scan.nii.gz").volume.data
+    assert torch.equal(read_scan("labels.nii.gz").volume.data.bool(), stored > 0.5)
