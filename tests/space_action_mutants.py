@@ -263,7 +263,6 @@ ACTIONS = [  # mutant, group on which its laws fail, kind
     (no_gradient_to_the_pose, SO3(), Vectors),
     (no_gradient_to_the_pose, E3(), Cloud),
     (no_gradient_to_the_data, SO3(), Cloud),
-    (no_gradient_to_the_data, Octahedral(), Volume),
     (one_element_for_all, Octahedral(), Volume),
     (one_element_for_all, O3(), Tensors),
     (in_half_precision, SO3(), Cloud),
