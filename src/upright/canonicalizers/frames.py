@@ -33,6 +33,8 @@ _TIE = 1e-5
 """Relative difference below which two points are equally far out."""
 _SAME = 1e-5
 """Distance, in units of the cloud's radius, below which two points are one."""
+_ALIKE = 1e-5
+"""Difference of the polynomial below which a cloud looks alike in two frames."""
 _FLAT = 1e-6
 """Extent, likewise, below which a cloud is a line or a point."""
 _MOST = (24, 8)
@@ -78,7 +80,7 @@ class PCAFrame(CloudCanonicalizer):
         differ = extents.diff(dim=-1).amin(-1) > self.gap * extents[:, -1]
         clear, rest = differ.nonzero().squeeze(1), (~differ).nonzero().squeeze(1)
         if not len(rest):
-            return pose_of(self, clouds.centre, *self._principal(clouds, spread))
+            return pose_of(self, self.sharpness, clouds.centre, *self._principal(clouds, spread))
         parts = [
             self._principal(clouds.select(clear), spread[clear]),
             point_frames(clouds.select(rest), self.reflects, self.sharpness),
@@ -91,7 +93,7 @@ class PCAFrame(CloudCanonicalizer):
             columns = torch.arange(some.shape[1], device=index.device)
             frames = frames.index_put((index.unsqueeze(1), columns), some)
             levels = levels.index_put((index.unsqueeze(1), columns), level)
-        return pose_of(self, clouds.centre, frames, levels)
+        return pose_of(self, self.sharpness, clouds.centre, frames, levels)
 
     def _principal(self, clouds: CentredClouds, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Return the frames of principal axes, ``(B, K, 3, 3)``, and their levels ``(B, K)``."""
@@ -117,7 +119,7 @@ class MinimalFrame(CloudCanonicalizer):
 
     Args:
         group: ``"SO3"``, ``"O3"``, ``"SE3"`` or ``"E3"``.
-        sharpness: See `PCAFrame`.
+        sharpness: See `PCAFrame`; so large that what looks different hardly counts.
 
     Reference:
         Lin et al. 2024, "Equivariance via Minimal Frame Averaging for More Symmetries and Efficiency",
@@ -125,19 +127,27 @@ class MinimalFrame(CloudCanonicalizer):
         There the form is found by a canonical labelling of the Gram matrix; here by keys, in linear time.
     """
 
-    def __init__(self, group: Group | str = "SO3", *, sharpness: float = 10.0) -> None:
+    def __init__(self, group: Group | str = "SO3", *, sharpness: float = 300.0) -> None:
         super().__init__(group)
         check_positive("sharpness", sharpness)
         self.sharpness = sharpness
 
     def poses(self, clouds: CentredClouds) -> Pose:
         """Choose the poses of centred clouds."""
-        return pose_of(self, clouds.centre, *point_frames(clouds, self.reflects, self.sharpness))
+        return pose_of(
+            self, self.sharpness, clouds.centre, *point_frames(clouds, self.reflects, self.sharpness)
+        )
 
 
-def pose_of(canonicalizer: CloudCanonicalizer, centre: Tensor, frames: Tensor, levels: Tensor) -> Pose:
-    """Return the poses of frames ``(B, K, 3, 3)`` by their levels ``(B, K)``, the likeliest first."""
+def pose_of(
+    canonicalizer: CloudCanonicalizer, sharpness: float, centre: Tensor, frames: Tensor, levels: Tensor
+) -> Pose:
+    """Return the poses of frames ``(B, K, 3, 3)`` by their levels ``(B, K)``, the likeliest first.
+
+    Levels that differ from the best by rounding alone are equal.
+    """
     levels, order = levels.sort(dim=1, descending=True, stable=True)
+    levels = torch.where(levels[:, :1] - levels <= _ALIKE * sharpness, levels[:, :1], levels)
     rows = torch.arange(len(order), device=order.device).unsqueeze(1)
     listed = canonicalizer.elements(frames[rows, order], centre)
     return Pose(listed[:, 0], torch.log_softmax(levels, 1).float().detach(), candidates=listed)
@@ -161,6 +171,8 @@ def asymmetries(clouds: CentredClouds, seen: Tensor) -> Tensor:
 def point_frames(clouds: CentredClouds, reflects: bool, sharpness: float) -> tuple[Tensor, Tensor]:
     """Return the frames through outermost points, ``(B, K, 3, 3)``, and their levels ``(B, K)``."""
     points, present = clouds.points, clouds.present
+    if not len(points):
+        return points.new_zeros(0, 1, 3, 3), points.new_zeros(0, 1)
     size = clouds.mean((points * points).sum(-1)).clamp(min=1e-300).sqrt().view(-1, 1, 1)
     unit = points / size
     far = (unit * unit).sum(-1)  # (B, N)
@@ -181,11 +193,11 @@ def point_frames(clouds: CentredClouds, reflects: bool, sharpness: float) -> tup
     wide = wide - (wide * e1).sum(-1, keepdim=True) * e1
     e2 = _unit(wide, _across(e1))
     e3 = torch.linalg.cross(e1, e2)
-    frames = torch.stack([e1, e2, e3], -1).reshape(batch, -1, 3, 3)
+    frames = torch.stack([e1, e2, e3], -1).reshape(batch, tried * second.shape[1], 3, 3)
     line = width.amax((1, 2)) <= _FLAT
-    other = other.view(batch, tried, -1)
+    other = other.view(batch, tried, second.shape[1])
     other = torch.where(line.view(-1, 1, 1), other.new_tensor([1.0] + [0.0] * (other.shape[-1] - 1)), other)
-    shares = (share.unsqueeze(-1) * other).flatten(1)
+    shares = (share.unsqueeze(-1) * other).reshape(batch, frames.shape[1])
     if bool(line.any()):  # any turn about the line will do: two, so that the tie shows
         turned = frames * frames.new_tensor([1.0, -1.0, -1.0])
         frames = torch.cat([frames, turned], 1)
