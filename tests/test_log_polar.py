@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import upright
-from upright import ContinuousCanonicalizer, IdentityPrior, Image, Points, act
+from upright import ContinuousCanonicalizer, IdentityPrior, Image, Points, VonMisesPrior, act
 from upright.canonicalizers.peaks import PoseGrid, hills
 from upright.groups import Scale
 from upright.losses import prior_loss
@@ -238,6 +238,19 @@ def test_prior_loss_is_zero_where_the_density_is_the_bell():
     for dims in (0, 1):
         other = prior.view(32, 19).roll(3, dims).reshape(1, -1)
         assert float(prior_loss(c.pose_of(other))) > 1
+
+
+@torch.no_grad()
+def test_von_mises_of_angles_times_normal_of_scales():
+    c = small("O2xscale")
+    found = VonMisesPrior(90.0, 20.0).log_density(c.cells()).double().view(2, 32, 19)
+    angle = torch.arange(32, dtype=torch.float64) * (2 * math.pi / 32)
+    log = torch.linspace(-1.5, 1.5, 19, dtype=torch.float64) * math.log(2)
+    expected = 20 * ((angle - math.pi / 2).cos() - 1)[:, None] - 25 * log**2
+    torch.testing.assert_close(found[0], expected, atol=1e-4, rtol=1e-5)
+    assert (found[1] == -math.inf).all()
+    told = c.with_prior(VonMisesPrior(90.0, 1e4))(torch.rand(2, 3, 40, 40)).element
+    assert float(c.group.parts(told)[0].distance(c.group.factors[0].element(degrees=90.0)).max()) < 0.1
 
 
 @pytest.mark.parametrize("group", ["scale", "SO2xscale", "O2xscale"])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .groups.base import Element, FiniteGroup
 from .groups.planar import PlanarGroup
+from .groups.product import Product
 from .groups.space import SpatialGroup
 
 IDENTITY_CONCENTRATION = 50.0
@@ -90,7 +91,20 @@ class VonMisesPrior(Prior):
         return torch.log_softmax(self.log_density(group.elements()), -1)
 
     def log_density(self, elements: Element) -> Tensor:
-        """Return ``concentration · cos(angle - mean)``, and ``-inf`` for reflections."""
+        """Return ``concentration · cos(angle - mean)``, and ``-inf`` for reflections.
+
+        In products with the plane's rotations, this for the angle, and `IdentityPrior` for each other factor:
+        with scales a von Mises density times a normal one of their logarithms.
+        """
+        if isinstance(elements.group, Product) and not isinstance(elements.group, FiniteGroup):
+            parts = elements.group.parts(elements)
+            terms = [
+                self.log_density(part)
+                if isinstance(part.group, PlanarGroup)
+                else IdentityPrior().log_density(part)
+                for part in parts
+            ]
+            return torch.stack(terms).sum(0)
         return _von_mises(elements, math.radians(self.mean_degrees), self.concentration)
 
     @classmethod
