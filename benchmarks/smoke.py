@@ -12,7 +12,17 @@ import sys
 
 from benchmarks.record import DATA
 
-ANYWHERE = ("exactness", "geometry", "overhead", "promptable", "throughput", "ocr", "volumes")
+ANYWHERE = (
+    "exactness",
+    "geometry",
+    "overhead",
+    "promptable",
+    "throughput",
+    "ocr",
+    "volumes",
+    "shapes",
+    "nbody",
+)
 ON_DATA = (
     "networks",
     "cifar train",
