@@ -22,6 +22,7 @@ ANYWHERE = (
     "volumes",
     "shapes",
     "nbody",
+    "clouds",
 )
 ON_DATA = (
     "networks",
