@@ -4,7 +4,7 @@
 
 Five particles, from positions and velocities to positions 1000 steps later. Every model is trained for the
 same number of seconds, what its canonicalizer takes included, and its width is the one with which it has as
-many weights as EGNN, or just fewer. Errors are mean squares of coordinates on systems that were not trained on.
+many weights as EGNN, or just fewer. Errors are mean squares of coordinates, on systems not trained on.
 """
 
 from __future__ import annotations

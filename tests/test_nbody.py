@@ -36,7 +36,8 @@ def plain(x, v, q, steps, step=0.001, limit=100.0):
 
 def test_as_a_plain_simulation_in_numpy():
     x, v, q = random_systems(2, 4, torch.Generator().manual_seed(1))
-    x[0, 1] = x[0, 0] + 0.03  # a force that is cut off
+    x[:, 1] = x[:, 0] + 0.03  # forces that are cut off
+    q[:, :2] = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
     got = simulate(x, v, q, 30)
     for i in range(2):
         expected = plain(x[i].numpy(), v[i].numpy(), q[i].numpy(), 30)

@@ -166,12 +166,16 @@ def forces(positions: Tensor, charges: Tensor, *, strength: float = 1.0, limit: 
     Returns:
         Forces, ``(…, N, 3)``.
     """
-    apart = positions[..., :, None, :] - positions[..., None, :, :]  # (…, i, j, 3), from j to i
+    bodies = charges.shape[-1]
+    i, j = torch.triu_indices(bodies, bodies, 1, device=positions.device).unbind()
+    apart = positions[..., i, :] - positions[..., j, :]  # (…, pairs, 3), from j to i
     square = apart.square().sum(-1)
     together = square == 0
     square = torch.where(together, torch.ones_like(square), square)
-    size = (strength * charges[..., :, None] * charges[..., None, :] / square).clamp(-limit, limit)
-    return (apart * torch.where(together, torch.zeros_like(size), size / square.sqrt())[..., None]).sum(-2)
+    size = (strength * charges[..., i] * charges[..., j] / square).clamp(-limit, limit) / square.sqrt()
+    pulls = apart * torch.where(together, torch.zeros_like(size), size).unsqueeze(-1)
+    found = torch.zeros_like(positions)
+    return found.index_add(-2, i, pulls).index_add(-2, j, pulls, alpha=-1)
 
 
 def energy(positions: Tensor, velocities: Tensor, charges: Tensor, *, strength: float = 1.0) -> Tensor:
