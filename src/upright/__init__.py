@@ -64,6 +64,7 @@ from .kinds import VectorField as VectorField
 from .kinds_space import Cloud as Cloud
 from .kinds_space import LabelVolume as LabelVolume
 from .kinds_space import OrientedBoxes3D as OrientedBoxes3D
+from .kinds_space import PointMask as PointMask
 from .kinds_space import PseudoVectors as PseudoVectors
 from .kinds_space import Tensors as Tensors
 from .kinds_space import Vectors as Vectors
@@ -72,6 +73,7 @@ from .pictures import straighten as straighten
 from .pictures import turn as turn
 from .priors import CategoricalPrior as CategoricalPrior
 from .priors import IdentityPrior as IdentityPrior
+from .priors import MatrixFisherPrior as MatrixFisherPrior
 from .priors import UniformPrior as UniformPrior
 from .priors import VonMisesPrior as VonMisesPrior
 from .training import distil as distil

@@ -13,7 +13,14 @@ from ._version import __version__
 from .adapter.spec import KINDS, kind_class
 from .confidence import Gate, NearUprightPrior
 from .kinds import Kind
-from .priors import CategoricalPrior, IdentityPrior, Prior, UniformPrior, VonMisesPrior
+from .priors import (
+    CategoricalPrior,
+    IdentityPrior,
+    MatrixFisherPrior,
+    Prior,
+    UniformPrior,
+    VonMisesPrior,
+)
 
 SCHEMA_VERSION = 1
 """Version of the layout that this library writes, and the newest that it reads."""
@@ -25,6 +32,7 @@ _PRIORS: dict[str, type[Prior]] = {
     "categorical": CategoricalPrior,
     "uniform": UniformPrior,
     "von_mises": VonMisesPrior,
+    "matrix_fisher": MatrixFisherPrior,
     "near_upright": NearUprightPrior,
 }
 
