@@ -300,6 +300,16 @@ def test_autocast_and_batches_change_no_bit(generator):
     assert all(torch.equal(m.data, plain[i, : i + 1]) for i, m in enumerate(act(g, ragged)))
 
 
+def test_rounding_happens_once(generator):
+    g = SO3().sample(5, generator=generator)
+    grey = torch.full((5, 1, 6, 6, 6), 201, dtype=torch.uint8)
+    assert torch.equal(act(g, Volume(grey)).data, grey)
+    short = torch.randn(5, 40, 3, generator=generator).half()
+    assert torch.equal(act(g, Cloud(short)).data, act(g, Cloud(short.float())).data.half())
+    endless = torch.tensor([[torch.inf, 1.0, -2.0]])
+    assert torch.equal(act(SE3().identity(), Cloud(endless)).data, endless)
+
+
 def test_features_stay(generator):
     x = torch.randn(2, 4, 6, generator=generator)
     moved = act(SE3().sample(2, generator=generator), Cloud(x, features=3)).data

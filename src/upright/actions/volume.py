@@ -144,8 +144,7 @@ def resample(
     mode = {"edge": "border", "reflect": "reflection", "constant": "zeros"}[border]
     offset = fill if border == "constant" else 0.0
     values = values.to(precision) - offset if offset else values.to(precision)
-    with torch.autocast(x.device.type, enabled=False):
-        moved = F.grid_sample(values, grid, mode="bilinear", padding_mode=mode, align_corners=False) + offset
+    moved = F.grid_sample(values, grid, mode="bilinear", padding_mode=mode, align_corners=False) + offset
     if not x.is_floating_point():
         info = torch.iinfo(x.dtype)
         moved = moved.round().clamp(info.min, info.max)

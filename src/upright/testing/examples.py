@@ -274,3 +274,8 @@ def _oriented_boxes_3d(request: Request) -> kinds_space.OrientedBoxes3D:
     axes = axes * torch.linalg.det(axes)[..., None, None]
     data = torch.cat([_drawn(request, 4, 3), _drawn(request, 4, 3).abs() + 0.5, axes.flatten(-2)], -1)
     return kinds_space.OrientedBoxes3D(data.to(request.dtype))
+
+
+@register_example(kinds_space.PointMask)
+def _point_mask(request: Request) -> kinds_space.PointMask:
+    return kinds_space.PointMask(_drawn(request, 6) > 0)
