@@ -72,8 +72,8 @@ def test_identity_and_networks_of_ones_own():
 def test_canonicalizer_errors():
     with pytest.raises(ValueError, match=r"network must be one of 'orbit', .*, got 'resnet'"):
         upright.canonicalizer("C4", "resnet")
-    with pytest.raises(ValueError, match="unknown group 'SO3'"):
-        upright.canonicalizer("SO3")
+    with pytest.raises(ValueError, match="unknown group 'U1'"):
+        upright.canonicalizer("U1")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         upright.canonicalizer("C4", "no_such_module:thing")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..groups.base import Element, FiniteGroup, Group
 from ..groups.colour import CyclicHue, Hue, HueGroup
 from ..groups.planar import FinitePlanarGroup, PlanarGroup
-from ..groups.projective import Homography, PlaneMap, plane_homography
+from ..groups.projective import Affine, Homography, PlaneMap, plane_homography
 from ..groups.rotations import O2
 from ..groups.subset import Subset
 from .transformations import pose_grid
@@ -70,8 +70,8 @@ def errors(chosen: Element, poses: Element) -> Tensor:
     Args:
         chosen: Chosen poses, shape ``(N, P)``.
         poses: By what pictures were turned, shape ``(P,)``. If their group is another than that of the chosen
-            ones and not both are maps of the plane, or hues, nothing that could be found was done: the
-            identity is right.
+            ones, not both are turns or hues, and the chosen ones are no affine maps, nothing that could be
+            found was done: the identity is right.
     """
     one, other = comparable(chosen, poses)
     return _apart(one, other.reshape(1, -1).expand(*one.shape))
@@ -91,7 +91,7 @@ def comparable(chosen: Element, poses: Element) -> tuple[Element, Element]:
         return chosen, poses
     if isinstance(chosen.group, PlanarGroup) and isinstance(poses.group, PlanarGroup):
         return in_the_plane(chosen), in_the_plane(poses)
-    if isinstance(chosen.group, _PLANE) and isinstance(poses.group, _PLANE):
+    if isinstance(chosen.group, (Affine, Homography)) and isinstance(poses.group, _PLANE):
         one, other = (Homography().element(plane_homography(g)) for g in (chosen, poses))
         return one, other
     if isinstance(chosen.group, HueGroup) and isinstance(poses.group, HueGroup):
