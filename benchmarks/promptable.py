@@ -1,6 +1,7 @@
 """Time and parameters that adapting adds to Segment Anything, bare and adapted in one run.
 
     python -m benchmarks.promptable
+    python -m benchmarks.promptable --models "SAM ViT-H" --groups C4 --networks default --repeats 1
     python -m benchmarks.promptable --models "SAM ViT-H" --device cuda --batch 4
 
 One photo of 1024×1024, float32, evaluation, random weights of the exact architectures (they do not matter for
@@ -81,11 +82,11 @@ def overhead(
         finished(lambda: robust.embed(x), device),
         finished(lambda: model.get_image_embeddings(x), device),
         repeats=repeats,
-        warmup=1,
+        warmup=int(repeats > 1),
     )
     g = robust.group.element(torch.ones(len(x), dtype=torch.long)).to(x.device)
     alone = times_ms(
-        finished(lambda: (robust.pose(x), upright.act(g, upright.Image(x))), device), repeats=5 * repeats
+        finished(lambda: (robust.pose(x), upright.act(g, upright.Image(x))), device), repeats=15 * repeats
     )
     low, middle, high = statistics.quantiles([100 * one / times["theirs_ms"] for one in alone], n=4)
     own = sum(p.numel() for p in canonicalizer.parameters())
@@ -109,6 +110,7 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--models", nargs="+", default=["SAM ViT-B"], choices=list(MODELS))
     arguments.add_argument("--groups", nargs="+", default=["C4", "D4"])
+    arguments.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--batch", type=int, default=1)
     arguments.add_argument("--repeats", type=int, default=5)
@@ -120,9 +122,9 @@ def main() -> None:
     for name in options.models:
         model = MODELS[name](options.smoke).to(options.device)
         for group in options.groups:
-            for network, settings in NETWORKS.items():
+            for network in options.networks:
                 repeats = 2 if options.smoke else options.repeats
-                figures[f"{name} {group} {network}"] = overhead(model, settings, group, x, repeats)
+                figures[f"{name} {group} {network}"] = overhead(model, NETWORKS[network], group, x, repeats)
     large = "-vit-h" if options.models == ["SAM ViT-H"] else ""
     place = f"promptable{large}" if options.device == "cpu" else f"promptable{large}-{options.device}"
     write(place, figures, options, input=f"{options.batch}x3x{side}x{side} float32", device=options.device)

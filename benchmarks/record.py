@@ -50,7 +50,7 @@ def paired_ratio(
             (ours, theirs)[which]()
             times[which].append(time.perf_counter() - began)
     ratios = [a / b for a, b in zip(*times, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    low, middle, high = statistics.quantiles(ratios, n=4) if repeats > 1 else 3 * ratios
     return {
         "ratio": round(middle, 4),
         "ratio_q1": round(low, 4),
