@@ -11,31 +11,15 @@ poses, predictor passes a picture, and the time against the bare model.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-
 import upright
 from benchmarks.models import cifar_resnet
 from benchmarks.pictures import pictures
 from benchmarks.record import parser, start, write
+from benchmarks.setups import Labelled
 from upright import baselines
 from upright.evaluation import Row
 
 UNTRAINED = ("vanilla", "average", "tta", "lambda", "equizero", "posterior", "adapted", "oracle")
-
-
-class Labelled(torch.utils.data.Dataset[Any]):
-    """uint8 pictures as float in [0, 1], with labels."""
-
-    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.x[index].float() / 255, self.y[index]
 
 
 def trained_rows(robust: upright.Adapted, data: Labelled, epochs: int) -> list[Row]:

@@ -31,7 +31,7 @@ from torch import Tensor
 import upright
 from benchmarks.models import cifar_resnet
 from benchmarks.pictures import pictures
-from benchmarks.record import parser, start, write
+from benchmarks.record import parser, rounded, start, write
 
 HELD_BACK = 2000
 
@@ -261,14 +261,6 @@ def evaluate(options: argparse.Namespace) -> None:
     write(
         f"cifar10-{options.group.lower()}", rounded(figures), options, border="edge", interpolation="bilinear"
     )
-
-
-def rounded(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {key: rounded(value) for key, value in x.items()}
-    if isinstance(x, list):
-        return [rounded(value) for value in x]
-    return round(x, 4) if isinstance(x, float) else x
 
 
 def main() -> None:

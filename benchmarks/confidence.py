@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 import upright
-from benchmarks.cifar import rounded
 from benchmarks.models import cifar_resnet
 from benchmarks.photo import SETS, answers, load, posterior
 from benchmarks.pictures import CACHE, pictures
-from benchmarks.record import DATA, parser, start, write
+from benchmarks.record import DATA, parser, rounded, start, write
 from upright.evaluation.calibration import calibration
 from upright.evaluation.recorded import recorded
 from upright.evaluation.shares import TURNED, accuracy_by_share, default_rows

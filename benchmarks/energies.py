@@ -25,7 +25,7 @@ import upright
 from benchmarks.models import cifar_resnet
 from benchmarks.photo import interval
 from benchmarks.pictures import CACHE, photos, pictures
-from benchmarks.record import DATA, paired_ratio, parser, start, write
+from benchmarks.record import DATA, paired_ratio, parser, rounded, start, write
 from upright.canonicalizers import EnergyCanonicalizer
 from upright.energies import (
     Energy,
@@ -289,14 +289,6 @@ class FromTable(upright.Canonicalizer):
     def forward(self, x: Any) -> upright.Pose:
         said, self.rest = self.rest[: len(x)], self.rest[len(x) :]
         return upright.Pose(upright.Element(self.group, said.argmax(1)), said)
-
-
-def rounded(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {key: rounded(value) for key, value in x.items()}
-    if isinstance(x, list):
-        return [rounded(value) for value in x]
-    return round(x, 4) if isinstance(x, float) else x
 
 
 def main() -> None:

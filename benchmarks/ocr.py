@@ -34,9 +34,9 @@ from rapidocr import RapidOCR
 from torch import Tensor
 
 import upright
-from benchmarks.photo import interval, rounded
+from benchmarks.photo import interval
 from benchmarks.pictures import CACHE
-from benchmarks.record import DATA, parser, start, write
+from benchmarks.record import DATA, parser, rounded, start, write
 
 WORDS = (
     "the quick brown fox jumps over a lazy dog while many small rivers carry cold water from high "

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import upright
 from benchmarks.cifar import adaptive
 from benchmarks.pictures import CACHE, photos
-from benchmarks.record import DATA, paired_ratio, parser, start, write
+from benchmarks.record import DATA, paired_ratio, parser, rounded, start, write
 from upright.evaluation.degrade import reencoded, resampled
 from upright.integrations.models import load_model
 from upright.priors import CategoricalPrior
@@ -333,14 +333,6 @@ def main() -> None:
 def cost(canonicalizer: Any, predictor: nn.Module, quick: bool) -> dict[str, float]:
     x = torch.randn(8, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     return paired_ratio(lambda: canonicalizer(x), lambda: predictor(x), repeats=3 if quick else 15)
-
-
-def rounded(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {k: rounded(v) for k, v in x.items()}
-    if isinstance(x, list):
-        return [rounded(v) for v in x]
-    return round(x, 4) if isinstance(x, float) else x
 
 
 if __name__ == "__main__":

@@ -76,6 +76,15 @@ def median_ms(f: Callable[[], Any], *, repeats: int = 15, warmup: int = 2) -> fl
     return statistics.median(times_ms(f, repeats=repeats, warmup=warmup))
 
 
+def rounded(x: Any) -> Any:
+    """Return figures, however nested, with four decimals."""
+    if isinstance(x, dict):
+        return {key: rounded(value) for key, value in x.items()}
+    if isinstance(x, list):
+        return [rounded(value) for value in x]
+    return round(x, 4) if isinstance(x, float) else x
+
+
 def write(name: str, figures: Any, options: argparse.Namespace, **notes: Any) -> None:
     """Print the figures and, unless this is a smoke run, write ``results/<name>.json``."""
     print(json.dumps(figures, indent=2))

@@ -27,9 +27,9 @@ from PIL import Image
 from torch import Tensor
 
 import upright
-from benchmarks.photo import interval, posterior, rounded
+from benchmarks.photo import interval, posterior
 from benchmarks.pictures import CACHE
-from benchmarks.record import DATA, RESULTS, parser, start, write
+from benchmarks.record import DATA, RESULTS, parser, rounded, start, write
 from benchmarks.table import result
 from upright.integrations.onnx import SessionModel
 

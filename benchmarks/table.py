@@ -15,9 +15,14 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
 
 
-def result(name: str) -> Any:
+def recorded(name: str) -> Any:
     path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text())["figures"] if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def result(name: str) -> Any:
+    record = recorded(name)
+    return None if record is None else record["figures"]
 
 
 def accuracy() -> list[str]:
@@ -73,10 +78,9 @@ def accuracy() -> list[str]:
 
 def peer() -> list[str]:
     """The peer's recipe on the pictures of the CIFAR-10 row."""
-    path = RESULTS / "peer-cifar.json"
-    if not path.exists():
+    record = recorded("peer-cifar")
+    if record is None:
         return []
-    record = json.loads(path.read_text())
     best = max(record["figures"].values(), key=lambda row: row["orbit_mean"])
     return [
         f"| the same ({record['pictures']:,}), `equiadapt` 0.1.2 trained {record['minutes']:.0f} minutes | | "
@@ -139,7 +143,7 @@ def exactness() -> list[str]:
 def cost() -> list[str]:
     f, lines = result("overhead"), []
     if f:
-        threads = json.loads((RESULTS / "overhead.json").read_text())["machine"]["threads"]
+        threads = recorded("overhead")["machine"]["threads"]
         lines += [
             "",
             f"Cost on a batch of 8×3×224×224, float32, {threads} CPU thread{'s' * (threads > 1)}:",
@@ -213,10 +217,9 @@ LABELS = {
 
 
 def baselines() -> list[str]:
-    path = RESULTS / "baselines.json"
-    if not path.exists():
+    record = recorded("baselines")
+    if record is None:
         return []
-    record = json.loads(path.read_text())
     lines = [
         f"CIFAR-10 ({record['pictures']:,} pictures), {record['predictor']}, C4, in per cent; passes of the "
         f"predictor a picture (`{record['command']}`):",
