@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from mutants import only
 from upright import (
     SO2,
     Affine,
@@ -120,19 +121,6 @@ GROUPS = [
 ]  # fmt: skip
 
 # --- actions
-
-
-def only(*kinds):
-    """Make a mutant of some kinds, right for all others."""
-
-    def decorate(f):
-        def mutant(g, x):
-            return f(g, x) if isinstance(x, kinds) else act(g, x)
-
-        mutant.__name__, mutant.__doc__ = f.__name__, f.__doc__
-        return mutant
-
-    return decorate
 
 
 @only(Image, Mask, VectorField)

@@ -16,7 +16,7 @@ from ..kinds import Border, Interpolation
 
 _GATHER_PIXELS = 96 * 96
 """Up to this size one gather beats one strided copy per picture (measured: benchmarks/geometry.py)."""
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 """Dtypes that torch can hold but not flip, and what their bits are moved as."""
 
 
@@ -100,7 +100,7 @@ def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
         x: Grids, shape ``(B, …, H, W)``, any dtype; ``H = W`` unless all turns are even or all are odd.
         moves: ``turns + 4 · flip``, shape ``(B,)``: the flip comes first, turns (0…3) are counter-clockwise.
     """
-    signed = _SIGNED.get(x.dtype)
+    signed = SIGNED.get(x.dtype)
     if signed is not None:
         return permute_pixels(x.view(signed), moves).view(x.dtype)
     height, width = x.shape[-2:]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +19,13 @@ from .registry import register_action
 @register_action(PlanarGroup, Image)
 def move_image(g: Element, x: Image) -> Image:
     """Move pixels; see `move_grid`."""
-    interpolation = "nearest" if x.data.dtype == torch.bool else x.interpolation
-    data = move_grid(g, x.data, border=x.border, fill=x.fill, interpolation=interpolation)
-    return x.replace(data=data)
+    return x.replace(data=move_grid(g, x.data, **image_settings(x)))
 
 
 @register_action(PlanarGroup, Mask)
 def move_mask(g: Element, x: Mask) -> Mask:
     """Move labels by the nearest pixel, soft masks by interpolation."""
-    soft = x.data.is_floating_point()
-    data = x.data.unsqueeze(1) if x.data.ndim == 3 else x.data  # a channel for (B, H, W)
-    moved = move_grid(g, data, border=x.border, fill=x.fill, interpolation="bilinear" if soft else "nearest")
-    return x.replace(data=moved.squeeze(1) if x.data.ndim == 3 else moved)
+    return moved_mask(move_grid, g, x)
 
 
 @register_action(PlanarGroup, VectorField)
@@ -116,6 +113,20 @@ def permute_channels(g: Element, data: Tensor) -> Tensor:
     source = g.inverse().reshape(-1, 1).compose(group.elements(g.device).reshape(1, -1)).value  # (B, |G|)
     index = source.view(source.shape[0], *[1] * (data.ndim - 4), group.order, 1, 1)
     return data.gather(-3, index.expand(data.shape))
+
+
+def image_settings(x: Image) -> dict[str, Any]:
+    """Return how the pixels of a picture are moved; bools are looked up, not interpolated."""
+    interpolation = "nearest" if x.data.dtype == torch.bool else x.interpolation
+    return {"border": x.border, "fill": x.fill, "interpolation": interpolation}
+
+
+def moved_mask(move: Callable[..., Tensor], g: Element, x: Mask) -> Mask:
+    """Move a mask by a mover of pixels: labels by the nearest pixel, soft masks by interpolation."""
+    soft = x.data.is_floating_point()
+    data = x.data.unsqueeze(1) if x.data.ndim == 3 else x.data  # a channel for (B, H, W)
+    moved = move(g, data, border=x.border, fill=x.fill, interpolation="bilinear" if soft else "nearest")
+    return x.replace(data=moved.squeeze(1) if x.data.ndim == 3 else moved)
 
 
 def turn_vectors(g: Element, v: Tensor) -> Tensor:

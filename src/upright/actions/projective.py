@@ -18,7 +18,7 @@ from ..groups.base import Element
 from ..groups.projective import PlaneMap, is_similarity
 from ..kinds import Border, Boxes, Image, Interpolation, Mask, OrientedBoxes, Points, VectorField
 from .grid import interpolate, look_up_nearest, mirror, valued, working_precision
-from .planar import from_pixels, keep_still, to_pixels
+from .planar import from_pixels, image_settings, keep_still, moved_mask, to_pixels
 from .registry import register_action
 
 Size = tuple[int, int]
@@ -32,19 +32,13 @@ _FAR = 1e6
 @register_action(PlaneMap, Image)
 def move_image(g: Element, x: Image) -> Image:
     """Move pixels; see `move_pixels`."""
-    interpolation = "nearest" if x.data.dtype == torch.bool else x.interpolation
-    return x.replace(data=move_pixels(g, x.data, border=x.border, fill=x.fill, interpolation=interpolation))
+    return x.replace(data=move_pixels(g, x.data, **image_settings(x)))
 
 
 @register_action(PlaneMap, Mask)
 def move_mask(g: Element, x: Mask) -> Mask:
     """Move labels by the nearest pixel, soft masks by interpolation."""
-    soft = x.data.is_floating_point()
-    data = x.data.unsqueeze(1) if x.data.ndim == 3 else x.data  # a channel for (B, H, W)
-    moved = move_pixels(
-        g, data, border=x.border, fill=x.fill, interpolation="bilinear" if soft else "nearest"
-    )
-    return x.replace(data=moved.squeeze(1) if x.data.ndim == 3 else moved)
+    return moved_mask(move_pixels, g, x)
 
 
 @register_action(PlaneMap, VectorField)

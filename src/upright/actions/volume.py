@@ -12,10 +12,8 @@ from ..groups.base import Element
 from ..groups.space import SpatialGroup
 from ..kinds import Border
 from ..kinds_space import Spacing
-from .grid import mirror, valued, working_precision
+from .grid import SIGNED, mirror, valued, working_precision
 
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
-"""Dtypes that torch can hold but not flip, and what their bits are moved as."""
 _NEAR = 1e-9
 """How far the entries of a matrix may be from those of a signed permutation that they count as."""
 
@@ -209,7 +207,7 @@ def _gather(x: Tensor, source: Tensor, sign: Tensor) -> Tensor:
 
 def _with_bits(x: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
     """Move entries, in a dtype that torch can move; other dtypes as they are, so that gradients pass."""
-    signed = _SIGNED.get(x.dtype)
+    signed = SIGNED.get(x.dtype)
     return move(x) if signed is None else move(x.view(signed)).view(x.dtype)
 
 
