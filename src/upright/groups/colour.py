@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .base import Element, FiniteGroup, Group
 from .lie import LieGroup
-from .rotations import ANGLE_TOLERANCE, same_angle, wrapped
+from .rotations import ANGLE_TOLERANCE, CircleGroup
 
 Channels = tuple[float, float, float]
 
@@ -112,7 +112,7 @@ class HueGroup(ColourGroup):
 
 
 @dataclass(frozen=True)
-class Hue(HueGroup, LieGroup):
+class Hue(CircleGroup, HueGroup):
     """All turns of hue; ``Element.value`` is the angle in radians in ``[0, 2π)``, float64.
 
     Args:
@@ -125,35 +125,6 @@ class Hue(HueGroup, LieGroup):
         tensor([0., 1., 0.], dtype=torch.float64)
     """
 
-    coordinates: ClassVar[int] = 1
-
-    def element(self, angle: Any = None, *, degrees: Any = None, device: Any = None) -> Element:
-        """Return the turns by angles in radians, or in degrees; numbers or tensors of any shape."""
-        if (angle is None) == (degrees is None):
-            raise TypeError("give angle (radians) or degrees, and only one of them")
-        given = torch.as_tensor(degrees if angle is None else angle, dtype=torch.float64, device=device)
-        return Element(self, wrapped(given * (math.pi / 180) if angle is None else given))
-
-    def identity(self, *shape: int, device: Any = None) -> Element:
-        """Return the identity, repeated over the batch shape ``shape``."""
-        return Element(self, torch.zeros(shape, dtype=torch.float64, device=device))
-
-    def sample(self, *shape: int, generator: torch.Generator | None = None, device: Any = None) -> Element:
-        """Draw angles uniformly, with batch shape ``shape``."""
-        return Element(self, 2 * math.pi * _drawn(torch.rand, shape, generator, device))
-
-    def compose(self, g: Element, h: Element) -> Element:
-        """Return ``g @ h``: first ``h``, then ``g``."""
-        return Element(self, wrapped(g.value + h.value))
-
-    def inverse(self, g: Element) -> Element:
-        """Return ``~g``."""
-        return Element(self, wrapped(-g.value))
-
-    def angle(self, g: Element) -> Tensor:
-        """Return the angles in radians, in ``[0, 2π)``, float64, shape ``g.shape``."""
-        return g.value
-
     def thirds(self, g: Element) -> Tensor:
         """Return the number of thirds of a turn, 0…2, or -1 where the angle is none; int64, ``g.shape``."""
         third = 2 * math.pi / 3
@@ -161,22 +132,10 @@ class Hue(HueGroup, LieGroup):
         near = (g.value.detach() - nearest * third).abs() <= ANGLE_TOLERANCE
         return torch.where(near, nearest.long() % 3, -1)
 
-    def equal_values(self, a: Tensor, b: Tensor) -> Tensor:
-        """Compare angles modulo 2π, up to a tolerance of 1e-9 radians."""
-        return same_angle(a, b)
-
     def generators(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return the generator of turns from red to green to blue, shape ``(1, 3, 3)``."""
         turn = torch.tensor([[[0, -1, 1], [1, 0, -1], [-1, 1, 0]]], dtype=torch.float64)
         return (turn / math.sqrt(3)).to(dtype)
-
-    def exp(self, coordinates: Tensor) -> Element:
-        """Return turns by the given angles in radians, shape ``(…, 1)``."""
-        return Element(self, wrapped(coordinates[..., 0].double()))
-
-    def log(self, g: Element) -> Tensor:
-        """Return the angles in ``(-π, π]``, shape ``(*g.shape, 1)``."""
-        return torch.where(g.value > math.pi, g.value - 2 * math.pi, g.value).unsqueeze(-1)
 
 
 @dataclass(frozen=True)

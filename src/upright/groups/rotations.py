@@ -23,52 +23,14 @@ ANGLE_TOLERANCE = 1e-9
 """Radians below which two angles count as one."""
 
 
-class _ContinuousPlanarGroup(PlanarGroup, LieGroup):
-    """What SO(2) and O(2) share."""
+class CircleGroup(LieGroup):
+    """Any group written down by one angle in radians in ``[0, 2π)``, float64."""
 
     coordinates: ClassVar[int] = 1
 
-    @property
-    def is_exact_on_grid(self) -> bool:
-        """False: most angles resample."""
-        return False
-
-    def quarter_turns(self, g: Element) -> Tensor:
-        """Return the number of quarter turns 0…3, or -1 where the angle is none; int64, shape ``g.shape``."""
-        quarters = self.angle(g).detach() / (math.pi / 2)
-        nearest = quarters.round()
-        near = (quarters - nearest).abs() <= ANGLE_TOLERANCE / (math.pi / 2)
-        return torch.where(near, nearest.long() % 4, -1)
-
-    def generators(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return the generator of counter-clockwise turns (y points down), shape ``(1, 2, 2)``."""
-        return torch.tensor([[[0.0, 1.0], [-1.0, 0.0]]], dtype=dtype)
-
-    def angles(self, angle: Any = None, degrees: Any = None, device: Any = None) -> Tensor:
-        """Return one given angle as float64 radians in ``[0, 2π)``.
-
-        Raises:
-            TypeError: Unless exactly one of the two is given.
-        """
-        if (angle is None) == (degrees is None):
-            raise TypeError("give angle (radians) or degrees, and only one of them")
-        given = torch.as_tensor(degrees if angle is None else angle, dtype=torch.float64, device=device)
-        return wrapped(given * (math.pi / 180) if angle is None else given)
-
-
-@dataclass(frozen=True)
-class SO2(_ContinuousPlanarGroup):
-    """All rotations; ``Element.value`` is the angle in radians in ``[0, 2π)``, float64.
-
-    Example:
-        >>> g = SO2().element(degrees=30.0)
-        >>> (g @ g @ g).equals(SO2().element(degrees=90.0)).item()
-        True
-    """
-
     def element(self, angle: Any = None, *, degrees: Any = None, device: Any = None) -> Element:
-        """Return the rotations by angles in radians, or in degrees; numbers or tensors of any shape."""
-        return Element(self, self.angles(angle, degrees, device))
+        """Return the turns by angles in radians, or in degrees; numbers or tensors of any shape."""
+        return Element(self, radians(angle, degrees, device))
 
     def identity(self, *shape: int, device: Any = None) -> Element:
         """Return the identity, repeated over the batch shape ``shape``."""
@@ -90,21 +52,54 @@ class SO2(_ContinuousPlanarGroup):
         """Return the angles in radians, in ``[0, 2π)``, float64, shape ``g.shape``."""
         return g.value
 
-    def is_reflected(self, g: Element) -> Tensor:
-        """Return False everywhere, shape ``g.shape``."""
-        return torch.zeros_like(g.value, dtype=torch.bool)
-
     def equal_values(self, a: Tensor, b: Tensor) -> Tensor:
         """Compare angles modulo 2π, up to `ANGLE_TOLERANCE`."""
         return same_angle(a, b)
 
     def exp(self, coordinates: Tensor) -> Element:
-        """Return rotations by the given angles in radians, shape ``(…, 1)``."""
+        """Return turns by the given angles in radians, shape ``(…, 1)``."""
         return Element(self, wrapped(coordinates[..., 0].double()))
 
     def log(self, g: Element) -> Tensor:
         """Return the angles in ``(-π, π]``, shape ``(*g.shape, 1)``."""
         return _signed(g.value).unsqueeze(-1)
+
+
+class _ContinuousPlanarGroup(PlanarGroup, LieGroup):
+    """What SO(2) and O(2) share."""
+
+    coordinates: ClassVar[int] = 1
+
+    @property
+    def is_exact_on_grid(self) -> bool:
+        """False: most angles resample."""
+        return False
+
+    def quarter_turns(self, g: Element) -> Tensor:
+        """Return the number of quarter turns 0…3, or -1 where the angle is none; int64, shape ``g.shape``."""
+        quarters = self.angle(g).detach() / (math.pi / 2)
+        nearest = quarters.round()
+        near = (quarters - nearest).abs() <= ANGLE_TOLERANCE / (math.pi / 2)
+        return torch.where(near, nearest.long() % 4, -1)
+
+    def generators(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return the generator of counter-clockwise turns (y points down), shape ``(1, 2, 2)``."""
+        return torch.tensor([[[0.0, 1.0], [-1.0, 0.0]]], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class SO2(CircleGroup, _ContinuousPlanarGroup):
+    """All rotations; ``Element.value`` is the angle in radians in ``[0, 2π)``, float64.
+
+    Example:
+        >>> g = SO2().element(degrees=30.0)
+        >>> (g @ g @ g).equals(SO2().element(degrees=90.0)).item()
+        True
+    """
+
+    def is_reflected(self, g: Element) -> Tensor:
+        """Return False everywhere, shape ``g.shape``."""
+        return torch.zeros_like(g.value, dtype=torch.bool)
 
     def __str__(self) -> str:
         return "SO2"
@@ -128,7 +123,7 @@ class O2(_ContinuousPlanarGroup):
         self, angle: Any = None, *, degrees: Any = None, reflected: Any = False, device: Any = None
     ) -> Element:
         """Return elements by angle (radians or degrees) and whether they flip first; shapes broadcast."""
-        angles = self.angles(angle, degrees, device)
+        angles = radians(angle, degrees, device)
         flips = torch.as_tensor(reflected, device=angles.device).to(angles)
         return Element(self, torch.stack([angles + 0 * flips, flips + 0 * angles], -1))
 
@@ -182,6 +177,18 @@ class O2(_ContinuousPlanarGroup):
 
     def __str__(self) -> str:
         return "O2"
+
+
+def radians(angle: Any = None, degrees: Any = None, device: Any = None) -> Tensor:
+    """Return one given angle as float64 radians in ``[0, 2π)``.
+
+    Raises:
+        TypeError: Unless exactly one of the two is given.
+    """
+    if (angle is None) == (degrees is None):
+        raise TypeError("give angle (radians) or degrees, and only one of them")
+    given = torch.as_tensor(degrees if angle is None else angle, dtype=torch.float64, device=device)
+    return wrapped(given * (math.pi / 180) if angle is None else given)
 
 
 def wrapped(angle: Tensor) -> Tensor:
