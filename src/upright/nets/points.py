@@ -68,7 +68,21 @@ class PointNet(nn.Module):
         return (matrix @ matrix.mT - identity).flatten(1).square().sum(-1)
 
 
-class PointNetParts(nn.Module):
+class _Parts(nn.Module):
+    """What judges every point from its own features and those of the whole cloud."""
+
+    classes: int
+    head: nn.Module
+    out: nn.Module
+
+    def _judged(self, local: Tensor, whole: Tensor, labels: Tensor | None, mask: Tensor | None) -> Tensor:
+        whole = torch.cat([whole, _one_hot(labels, self.classes, whole)], -1)
+        spread = whole[:, None].expand(-1, local.shape[1], -1)
+        logits: Tensor = self.out(self.head(torch.cat([local, spread], -1), mask))
+        return logits
+
+
+class PointNetParts(_Parts):
     """Says of every point which part it belongs to, from its own features and those of the whole cloud.
 
     Args:
@@ -105,10 +119,7 @@ class PointNetParts(nn.Module):
         """
         _check(points, mask, self.encoder.inputs)
         local, whole = self.encoder(points, mask)
-        whole = torch.cat([whole, _one_hot(labels, self.classes, whole)], -1)
-        spread = whole[:, None].expand(-1, points.shape[1], -1)
-        logits: Tensor = self.out(self.head(torch.cat([local, spread], -1), mask))
-        return logits
+        return self._judged(local, whole, labels, mask)
 
 
 class DGCNN(nn.Module):
@@ -156,7 +167,7 @@ class DGCNN(nn.Module):
         return logits
 
 
-class DGCNNParts(nn.Module):
+class DGCNNParts(_Parts):
     """Says of every point which part it belongs to, from edges to nearest neighbours.
 
     Args:
@@ -193,11 +204,7 @@ class DGCNNParts(nn.Module):
         """
         _check(points, mask, self.encoder.inputs)
         local, rows = self.encoder(points, mask)
-        whole = _maximum(rows, mask)
-        whole = torch.cat([whole, _one_hot(labels, self.classes, whole)], -1)
-        spread = whole[:, None].expand(-1, points.shape[1], -1)
-        logits: Tensor = self.out(self.head(torch.cat([local, spread], -1), mask))
-        return logits
+        return self._judged(local, _maximum(rows, mask), labels, mask)
 
 
 def nearest(x: Tensor, count: int, mask: Tensor | None = None) -> Tensor:
