@@ -41,7 +41,8 @@ def surface():
 
 def described(entry):
     if inspect.isclass(entry):
-        members = [n for n in vars(entry) if not n.startswith("_")]
+        own = [base for base in entry.__mro__ if base.__module__.startswith("upright")]
+        members = {n for base in own for n in vars(base) if not n.startswith("_")}
         return {"parameters": parameters(entry), "members": sorted(members)}
     return {"parameters": parameters(entry)} if callable(entry) else {"type": type(entry).__name__}
 
