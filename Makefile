@@ -1,11 +1,12 @@
 # Two commands on a fresh machine: `make demo` sets up and runs the main job, `make test` sets up and passes the tests.
+# `make bench` runs every benchmark (hours; see benchmarks/README.md); BENCH="overhead geometry" some of them.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test bench setup clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +24,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks.bench $(BENCH) $(if $(PEER),--peer $(PEER))
 
 clean:
 	rm -rf $(VENV) demo-out build dist .pytest_cache .mypy_cache .ruff_cache

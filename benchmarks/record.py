@@ -92,7 +92,7 @@ def write(name: str, figures: Any, options: argparse.Namespace, **notes: Any) ->
         return
     record = {
         "benchmark": name,
-        "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
+        "command": "python -m " + " ".join([_module(), *map(_portable, sys.argv[1:])]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "upright": upright.__version__,
@@ -124,6 +124,15 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def _portable(argument: str) -> str:
+    """Return an argument as others can use it: of a path outside the folder, its last three parts."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else "/".join(path.parts[-3:])
 
 
 def _module() -> str:

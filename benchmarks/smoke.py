@@ -37,6 +37,10 @@ ON_DATA = (
     "rotated_mnist",
     "angles",
     "baselines",
+    "headline train",
+    "headline lite",
+    "headline vit",
+    "ablations",
     "hue_scale hue",
     "hue_scale scale",
 )
