@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "adapt": "make a model equivariant and save how",
     "evaluate": "measure a model at every pose, bare and adapted",
     "predict": "classify pictures however they lie, and say how they lie",
+    "serve": "try a model in the browser: turn a picture and see what it says; with a JSON endpoint",
     "demo": "see what it does, on real photos and on digits, in a few minutes",
     "info": "show what is installed, or what a saved folder holds",
 }

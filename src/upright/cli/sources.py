@@ -95,15 +95,21 @@ def add_adapter_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Add how a saved model is opened and run."""
-    group = parser.add_argument_group("running")
-    group.add_argument(
-        "--trust-code", action="store_true", help="run module:callable names that a saved folder holds"
-    )
+    group = add_opening_flags(parser)
     group.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="pictures a batch; default: 32"
     )
     group.add_argument("--limit", type=positive, metavar="N", help="at most so many pictures")
+
+
+def add_opening_flags(parser: argparse.ArgumentParser) -> Any:
+    """Add how a saved model is opened; return the group of flags."""
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--trust-code", action="store_true", help="run module:callable names that a saved folder holds"
+    )
     group.add_argument("--device", default="cpu", help="such as cuda or cuda:1; default: cpu")
+    return group
 
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
