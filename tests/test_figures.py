@@ -13,7 +13,7 @@ from torch import nn
 import upright
 from upright.evaluation import plot_angles, plot_gallery, plot_reliability
 from upright.evaluation.figures import _closed
-from upright.evaluation.gallery import _look, _name, _pixels
+from upright.evaluation.samples import pixels, samples, short_name
 
 
 class TopHalf(nn.Module):
@@ -107,24 +107,26 @@ def test_gallery(tmp_path, data):
 
 def test_gallery_turns_pictures_and_judges_both_models():
     model, x = robust(), pictures(1)[0]
-    turned = _look(model, x, None, 1, None, (None, None))  # by element 2: half a turn
-    assert turned.right == 0  # the bare model's own opinion of the upright picture
-    assert turned.bare[0] == 1
-    assert 0.5 < turned.bare[1] <= 1
+    turned = samples(model, x.expand(2, -1, -1, -1))[1]  # by element 2: half a turn
+    assert not turned.bare.right  # by the bare model's own opinion of the upright picture
+    assert turned.bare.text == "1"
+    assert 0.5 < turned.bare.confidence <= 1
+    assert turned.turned == "180°"
     assert turned.given == pytest.approx(x.flip(1, 2).permute(1, 2, 0).double().numpy())
     assert sorted(turned.canonical.flatten()) == pytest.approx(sorted(x.flatten().tolist()))
-    given = _look(model, x, None, None, None, (None, None))
-    assert given.right is None
+    (given,) = samples(model, x[None], turn=False)
+    assert given.bare.right is None
+    assert given.turned == ""
     assert given.given == pytest.approx(x.permute(1, 2, 0).double().numpy())
 
 
 def test_gallery_undoes_normalisation():
     x = torch.rand(3, 4, 4)
-    back = _pixels((x - 0.5) / 0.25, ([0.5] * 3, [0.25] * 3))
+    back = pixels((x - 0.5) / 0.25, ([0.5] * 3, [0.25] * 3))
     assert back == pytest.approx(x.permute(1, 2, 0).double().numpy(), abs=1e-6)
-    stretched = _pixels(x * 6 - 3, (None, None))
+    stretched = pixels(x * 6 - 3, (None, None))
     assert (stretched.min(), stretched.max()) == (0, 1)
-    assert _pixels(torch.rand(1, 4, 4), (None, None)).shape == (4, 4, 3)
+    assert pixels(torch.rand(1, 4, 4), (None, None)).shape == (4, 4, 3)
 
 
 def test_gallery_errors(tmp_path):
@@ -136,6 +138,10 @@ def test_gallery_errors(tmp_path):
 
 
 def test_names_are_short():
-    assert _name(1, ["cat", "black_bear, Ursus americanus"]) == "black bear"
-    assert _name(0, ["a very long name of a class"]) == "a very long nam…"
-    assert (_name(5, ["cat"]), _name(5, None), _name(-1, ["cat"])) == ("5", "5", "not a number")
+    assert short_name(1, ["cat", "black_bear, Ursus americanus"]) == "black bear"
+    assert short_name(0, ["a very long name of a class"]) == "a very long nam…"
+    assert (short_name(5, ["cat"]), short_name(5, None), short_name(-1, ["cat"])) == (
+        "5",
+        "5",
+        "not a number",
+    )

@@ -44,7 +44,7 @@ def test_report_survives_saving(full_report, tmp_path):
     assert str(Report.load(path)) == str(full_report)
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
     data = json.loads(path.read_text())
-    assert data["schema_version"] == 3
+    assert data["schema_version"] == 4
     assert data["library_version"] == upright.__version__
     setting = data["setting"]
     assert setting["torch"] == torch.__version__
@@ -64,10 +64,10 @@ def test_a_failed_save_leaves_the_old_report(full_report, tmp_path):
 def test_foreign_and_damaged_reports(full_report, tmp_path):
     path = tmp_path / "report.json"
     data = full_report.to_dict()
-    with pytest.raises(ValueError, match=r"schema_version 3, got 99; .* evaluate again"):
+    with pytest.raises(ValueError, match=r"schema_version 4, got 99; .* evaluate again"):
         Report.from_dict({**data, "schema_version": 99})
     path.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="schema_version 3, got None"):
+    with pytest.raises(ValueError, match="schema_version 4, got None"):
         Report.load(path)
     path.write_text(full_report.to_json()[:1000])
     with pytest.raises(ValueError, match="no valid JSON"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from .sources import (
 from .terminal import console
 
 _MOST_VALUES = 10_000
+_SHOWN = 8
+"""Pictures on the page of a report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the report; - for the terminal")
     parser.add_argument(
         "--figures", metavar="FOLDER", help="draw accuracy over angle, reliability and a gallery"
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FOLDER",
+        help="write one page to look at (index.html), and its data (report.json)",
     )
     add_source_flags(parser)
 
@@ -80,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--data is missing; give a folder of images, a Parquet file or a hub name")
     check_file_target("--json", args.json)
     check_folder_target("--figures", args.figures)
+    check_folder_target("--report", args.report)
     _check_flags(args)
     values, rows, outputs = parsed_values(args.values), _names(args.rows), parsed_outputs(args.outputs)
     source = open_source(args, args.saved)
@@ -88,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
     data = _open(args, source)
     classes = sorted(set(data.labels)) if args.seen_classes else None
     report = _evaluated(args, source, data, classes, values, rows)
+    report = replace(report, setting=replace(report.setting, command=shlex.join(["upright", *args.words])))
     if args.json == "-":
         print(report.to_json())
     else:
@@ -98,6 +109,10 @@ def run(args: argparse.Namespace) -> int:
         for path in _draw(args, source, data, report, classes):
             if args.json != "-":
                 print(f"figure: {path}")
+    if args.report is not None:
+        for path in _write_report(args, source, data, report, classes):
+            if args.json != "-":
+                print(f"report: {path}")
     report_skipped(data.skipped)
     return 0
 
@@ -259,6 +274,26 @@ def _draw(args: argparse.Namespace, source: Any, data: Any, report: Any, classes
         source.robust, data, folder / "gallery.png", names, classes=classes, mean=mean, std=std
     )
     return [*drawn, gallery]
+
+
+def _write_report(args: argparse.Namespace, source: Any, data: Any, report: Any, classes: Any) -> list[Path]:
+    """Write the page with a few pictures, spread evenly over the data, and the report's data beside it."""
+    from torch.utils.data import Subset
+
+    from ..data.sources import spread
+    from ..evaluation import TRANSFORMATIONS, samples
+
+    mean, std = normalisation(source.loaded.preprocess)
+    poses = None
+    if args.over is not None:
+        poses = TRANSFORMATIONS[args.over].normalized(mean, std).elements(parsed_values(args.values))
+    shown = samples(
+        source.robust, Subset(data, spread(len(data), _SHOWN)), task=args.task, count=_SHOWN,
+        class_names=source.loaded.class_names or None, classes=classes, mean=mean, std=std,
+        poses=poses, border=args.border,
+    )  # fmt: skip
+    folder = Path(args.report)
+    return [report.to_html(folder / "index.html", shown), report.save(folder / "report.json")]
 
 
 def normalisation(preprocess: Any) -> tuple[Any, Any]:

@@ -5,11 +5,13 @@ from .calibration import Calibration as Calibration
 from .calibration import calibration as calibration
 from .coco import COCO_SIGMAS as COCO_SIGMAS
 from .coco import AveragePrecision as AveragePrecision
+from .confusion import Confusion as Confusion
 from .curve import evaluate_curve as evaluate_curve
 from .curve import plot_curve as plot_curve
 from .figures import plot_angles as plot_angles
 from .figures import plot_reliability as plot_reliability
 from .gallery import plot_gallery as plot_gallery
+from .html import write_page as write_page
 from .leakage import Leakage as Leakage
 from .measures import Mean as Mean
 from .measures import Metric as Metric
@@ -29,6 +31,9 @@ from .report import RowMetrics as RowMetrics
 from .report import Setting as Setting
 from .rows import ROWS as ROWS
 from .rows import Row as Row
+from .samples import Finding as Finding
+from .samples import Sample as Sample
+from .samples import samples as samples
 from .shares import ShareCurve as ShareCurve
 from .shares import accuracy_by_share as accuracy_by_share
 from .tasks import TASKS as TASKS

@@ -102,7 +102,7 @@ def plot_curve(report: Report, path: str | Path, *, rows: Sequence[str] | None =
     if any(pose.value is None or pose.reflected for pose in poses):
         group = report.setting.poses or report.setting.group
         raise ValueError(f"a curve needs poses that one number tells apart, got poses of {group}")
-    known = _named(report)
+    known = transformation_named(report)
     width, height = max(7.2, 1.75 * len(shown)), 5.2
     figure = canvas(width, height)
     axes = figure.add_axes((0.75 / width, 1.45 / height, 1 - 1.05 / width, 1 - 2.5 / height))
@@ -124,7 +124,7 @@ def plot_curve(report: Report, path: str | Path, *, rows: Sequence[str] | None =
     return save(figure, path)
 
 
-def _named(report: Report) -> Transformation | None:
+def transformation_named(report: Report) -> Transformation | None:
     """Return the transformation of a report's poses; angles of any planar group are rotations."""
     poses = next(iter(report.rows.values())).poses
     if poses[0].degrees is not None:

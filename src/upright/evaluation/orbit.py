@@ -127,7 +127,7 @@ class Orbit:
         rows = Runner(self.robust, self.rows, given, is_exact=self._is_exact and degrade is None)
         readings = self.read(rows.first.output, cases)
         predictions = self.task.decide(readings)
-        targets = self._targets(cases, readings, predictions)
+        targets = self.targets(cases, readings, predictions)
         kinds = [self.task.placed(target, size) for target, size in zip(targets, cases.sizes, strict=True)]
         steps = {name: _Steps(self, rows) for name in self.rows}
         poses: dict[str, list[Pose]] = {}
@@ -164,7 +164,7 @@ class Orbit:
         group = self.robust.group
         return group == self.poses.group and bool(getattr(group, "is_exact_on_grid", False))
 
-    def _targets(self, cases: Cases, readings: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
+    def targets(self, cases: Cases, readings: Sequence[Any], predictions: Sequence[Any]) -> list[Any]:
         """Return the targets; where there are none, what the bare model finds upright."""
         if cases.targets is not None:
             if self.task.check is not None:

@@ -6,17 +6,21 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._files import write_file
+from .confusion import Confusion
 from .leakage import Leakage
 from .metrics import Bin, Estimate
 from .overhead import Overhead, RowCost
 
-SCHEMA_VERSION = 3
+if TYPE_CHECKING:
+    from .samples import Sample
+
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class CanonicalizerMetrics:
         tolerance: How far a right pose may lie from the true one, in radians or the group's own unit.
         pose_error: Median distance of chosen poses from the true ones, of turned pictures, in that unit.
         equivariance_error: Median distance of ``c(gx)`` from ``g c(x)``, in that unit.
+        confusion: Which pose was taken for which; None where that makes no table.
     """
 
     identity_rate: Estimate
@@ -150,6 +155,7 @@ class CanonicalizerMetrics:
     tolerance: float = 0.0
     pose_error: float | None = None
     equivariance_error: float | None = None
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,8 @@ class Setting:
         is_share: Whether the metric lies in 0…1 and is shown in per cent.
         lower_is_better: Whether the metric is an error.
         poses: Group of the evaluated poses; empty: the group.
+        library: Version of upright.
+        command: Command that evaluated; empty where it was called from Python.
     """
 
     model: str
@@ -206,6 +214,8 @@ class Setting:
     is_share: bool = True
     lower_is_better: bool = False
     poses: str = ""
+    library: str = ""
+    command: str = ""
 
     @property
     def has_labels(self) -> bool:
@@ -304,6 +314,12 @@ class Report:
                 f"{path} must be a report written by Report.save, got no valid JSON: {error}"
             ) from error
         return cls.from_dict(data)
+
+    def to_html(self, path: str | Path, samples: Sequence[Sample] = ()) -> Path:
+        """Write the report as one page that needs nothing else; see `upright.evaluation.write_page`."""
+        from .html import write_page
+
+        return write_page(self, path, samples)
 
     def plot_angles(self, path: str | Path) -> Path:
         """Draw accuracy over angle as a polar plot; see `upright.evaluation.plot_angles`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from .._version import __version__
 from ..adapter.spec import Size
 from .cases import Cases
 from .orbit import Orbit
@@ -70,6 +71,7 @@ def describe_setting(
         is_share=metric.is_share,
         lower_is_better=metric.lower_is_better,
         poses="" if orbit.poses.group == robust.group else str(orbit.poses.group),
+        library=__version__,
     )
 
 

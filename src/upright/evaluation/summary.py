@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..groups.base import Element, FiniteGroup
 from ..groups.planar import PlanarGroup
+from .confusion import confuse
 from .leakage import chose_right
 from .measures import Measured, Metric
 from .metrics import Estimate, clustered, reliability, wilson
@@ -109,6 +110,7 @@ def summarize_poses(track: PoseTrack, poses: Element, confidence: float) -> Cano
         tolerance=allowed,
         pose_error=float(far[:, 1:].median()) if several else None,
         equivariance_error=float(apart[:, 1:].median()) if several else None,
+        confusion=confuse(track, poses, pose_labels),
     )
 
 
@@ -123,6 +125,12 @@ def describe(poses: Element, values: list[Estimate]) -> tuple[PoseAccuracy, ...]
         flips = group.is_reflected(poses).tolist()
     rows = zip(numbers, degrees, flips, values, pose_values(poses), pose_names(poses), strict=True)
     return tuple(PoseAccuracy(*row) for row in rows)
+
+
+def pose_labels(poses: Element) -> list[str]:
+    """Return what each pose is called in a few characters."""
+    nothing = Estimate(0.0, 0.0, 0.0)
+    return [pose.label for pose in describe(poses, [nothing] * len(poses))]
 
 
 def _mean(x: Tensor) -> float:

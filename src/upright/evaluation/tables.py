@@ -21,17 +21,22 @@ def report_tables(report: Report) -> Any:
     """Return the tables of a report as one `rich` renderable."""
     from rich.console import Group
 
-    parts = [_accuracy(report)]
+    return Group(*report_parts(report).values(), _footer(report))
+
+
+def report_parts(report: Report) -> dict[str, Any]:
+    """Return the tables of a report by name, in the order in which they are shown."""
+    parts = {"accuracy": _accuracy(report)}
     if any(row.further for row in report.rows.values()):
-        parts.append(_further(report))
-    parts += [_poses(report), _canonicalizer(report)]
+        parts["further"] = _further(report)
+    parts |= {"poses": _poses(report), "canonicalizer": _canonicalizer(report)}
     if report.leakage:
-        parts.append(_leakage(report))
+        parts["leakage"] = _leakage(report)
     if any(row.cost for row in report.rows.values()):
-        parts.append(_row_costs(report))
+        parts["rows"] = _row_costs(report)
     if report.overhead is not None:
-        parts.append(_overhead(report))
-    return Group(*parts, _footer(report))
+        parts["overhead"] = _overhead(report)
+    return parts
 
 
 def as_text(renderable: Any, width: int = 120) -> str:
@@ -74,6 +79,18 @@ def points(delta: float, is_share: bool = True) -> str:
     return f"{100 * delta:+.1f}" if is_share else f"{delta:+.3g}"
 
 
+def named(report: Report, name: str) -> str:
+    """Return what a row is called, safe from being read as markup."""
+    return literal(report.rows[name].label or name if name in report.rows else name)
+
+
+def literal(text: str) -> str:
+    """Return text that `rich` shows as it stands, brackets and all."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
 def titled(metric: str) -> str:
     """Return a name as it stands at the start of a title; mAP and its like stay as they are."""
     return metric if metric[1:2].isupper() else metric[:1].upper() + metric[1:]
@@ -97,9 +114,11 @@ def _table(title: str, *columns: str, left: int = 1) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=literal(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right")
+        table.add_column(literal(column), justify="left" if i < left else "right")
     return table
 
 
@@ -108,8 +127,8 @@ def _accuracy(report: Report) -> Any:
     share = setting.is_share
     what = described(setting.metric, share, setting.lower_is_better)
     if not setting.has_labels:
-        named = "" if setting.metric == "accuracy" else f" ({setting.metric})"
-        what = f"Agreement with the bare model on upright pictures{named} (there are no labels)"
+        metric = "" if setting.metric == "accuracy" else f" ({setting.metric})"
+        what = f"Agreement with the bare model on upright pictures{metric} (there are no labels)"
         what += ", in per cent" if share else ""
     title = f"{what} ({100 * setting.confidence:g}% intervals)"
     table = _table(
@@ -118,10 +137,10 @@ def _accuracy(report: Report) -> Any:
     )  # fmt: skip
     for name, row in report.rows.items():
         table.add_row(
-            row.label or name,
+            named(report, name),
             interval(row.upright, share),
             interval(row.orbit_mean, share),
-            f"{number(row.worst.accuracy.value, share)} at {row.worst.label} "
+            f"{number(row.worst.accuracy.value, share)} at {literal(row.worst.label)} "
             + _between(row.worst_case, share),
             percent(row.changed),
             f"{row.largest_difference:.2g}",
@@ -139,7 +158,7 @@ def _accuracy(report: Report) -> Any:
     for name, row in report.rows.items():
         if row.invalid:
             notes.append(
-                f"[red]{row.label or name}: scores of {row.invalid} turned pictures were not numbers[/red]"
+                f"[red]{named(report, name)}: scores of {row.invalid} turned pictures were not numbers[/red]"
             )
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
@@ -153,11 +172,11 @@ def _further(report: Report) -> Any:
             scores = row.further[metric]
             share = scores.is_share
             table.add_row(
-                "" if i else metric + (", in per cent" if share else ""),
-                row.label or name,
+                "" if i else literal(metric) + (", in per cent" if share else ""),
+                named(report, name),
                 interval(scores.upright, share),
                 interval(scores.orbit_mean, share),
-                f"{number(scores.worst.accuracy.value, share)} at {scores.worst.label}",
+                f"{number(scores.worst.accuracy.value, share)} at {literal(scores.worst.label)}",
                 style="bold" if name == "adapted" else None,
             )
     return table
@@ -167,7 +186,7 @@ def _poses(report: Report) -> Any:
     chosen, rows = report.canonicalizer, report.rows
     step = -(-len(chosen.poses) // LONGEST)
     title = "Every pose" if step == 1 else f"One pose of {step}"
-    columns = [row.label or name for name, row in rows.items()]
+    columns = [rows[name].label or name for name in rows]
     table = _table(title, "pose", *columns, "right pose", "c(gx) = g·c(x)")
 
     def cell(estimate: Estimate, is_share: bool = True) -> str:
@@ -176,7 +195,7 @@ def _poses(report: Report) -> Any:
 
     for i, pose in list(enumerate(chosen.poses))[::step]:
         cells = [cell(row.poses[i].accuracy, report.setting.is_share) for row in rows.values()]
-        table.add_row(pose.label, *cells, cell(pose.accuracy), percent(chosen.equivariance_at[i]))
+        table.add_row(literal(pose.label), *cells, cell(pose.accuracy), percent(chosen.equivariance_at[i]))
     return table
 
 
@@ -219,7 +238,7 @@ def _row_costs(report: Report) -> Any:
         if row.cost is None:
             continue
         table.add_row(
-            row.label or name,
+            named(report, name),
             f"{row.passes:.2f}",
             f"{row.cost.parameters:,}",
             f"{row.cost.milliseconds:.2f} ms",
@@ -240,7 +259,7 @@ def _leakage(report: Report) -> Any:
     for name, check in report.leakage.items():
         means, upright = check.orbit_mean, check.upright
         table.add_row(
-            f"{name} ({check.detail})",
+            literal(f"{name} ({check.detail})"),
             points(check.pose_accuracy.delta),
             f"±{percent(check.tolerance)}",
             points(check.identity_rate.delta),
@@ -249,7 +268,11 @@ def _leakage(report: Report) -> Any:
             points(means["oracle"].delta, share) if "oracle" in means else "–",
             "[red]MOVED[/red]" if check.moved else "[green]unmoved[/green]",
         )
-    moved = [f"[red]{name}: {check.verdict}[/red]" for name, check in report.leakage.items() if check.moved]
+    moved = [
+        f"[red]{literal(name)}: {check.verdict}[/red]"
+        for name, check in report.leakage.items()
+        if check.moved
+    ]
     table.caption = "\n".join(moved) or None
     return table
 
