@@ -127,4 +127,5 @@ def _run(argv: list[str]) -> int:
         args = chosen.parse_intermixed_args(argv[1:])
     except SystemExit as stop:
         return int(stop.code or 0)
+    args.words = argv
     return int(module.run(args))
