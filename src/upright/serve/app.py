@@ -28,6 +28,7 @@ FILES = {
     "app.css": "text/css",
     "app.js": "text/javascript",
     "api.js": "text/javascript",
+    "orbit.js": "text/javascript",
     "polar.js": "text/javascript",
     "stage.js": "text/javascript",
     "docs.js": "text/javascript",

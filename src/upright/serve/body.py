@@ -44,6 +44,9 @@ class Uploads:
         self._reading += 1
         try:
             body = await asyncio.wait_for(self._collected(request, limit), self._limits.read_seconds)
+            if body is None:
+                await self._drained(request)
+                raise self._too_large()
         except asyncio.TimeoutError:  # another class in Python 3.10
             raise RefusedError(
                 408, "slow_body", f"the body took more than {self._limits.read_seconds:g} s", close=True
@@ -56,17 +59,22 @@ class Uploads:
             raise self._too_large()
         return body
 
-    async def _collected(self, request: Request, limit: int) -> bytes:
+    async def _collected(self, request: Request, limit: int) -> bytes | None:
+        """Return the body; None if it is too large and more of it is to come."""
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > limit:
-            await self._drained(request)
-            raise self._too_large()
-        body = bytearray()
-        async for chunk in request.stream():
-            if len(body) + len(chunk) > limit:
-                await self._drained(request)
+            return None
+        body, more = bytearray(), True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > limit:
+                if more:
+                    return None
                 raise self._too_large()
-            body += chunk
         return bytes(body)
 
     async def _drained(self, request: Request) -> None:

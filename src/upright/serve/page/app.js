@@ -1,10 +1,9 @@
 import { Asker, example, info } from "/static/api.js";
 import { decode, drawFound, drawTurned, plain } from "/static/stage.js";
-import { drawPolar, near } from "/static/polar.js";
+import { drawPolar } from "/static/polar.js";
+import { Poses, SIDES, STEP, Strip, percent, posesOf } from "/static/orbit.js";
 
 const at = (id) => document.getElementById(id);
-const STEP = 15; // degrees between the cells of the strips
-const CELLS = 360 / STEP;
 
 const state = {
   info: null,
@@ -12,7 +11,6 @@ const state = {
   degrees: 0,
   flip: false,
   reference: null, // the answer at 0°, unflipped
-  cells: { bare: [], adapted: [] },
   tour: null,
   survey: null,
   loading: 0,
@@ -23,6 +21,9 @@ const asker = new Asker({
   failed: (error) => complain(error.message),
   waiting: (on) => document.body.classList.toggle("waiting", on),
 });
+
+const strips = Object.fromEntries(SIDES.map((side) => [side, new Strip(at(`cells-${side}`), side)]));
+const poses = new Poses(at("poses"), (wish) => { stopTour(); turnTo(wish.degrees, wish.flip, 0); });
 
 // ---- the picture
 
@@ -37,8 +38,10 @@ async function take(load) {
     state.bitmap = bitmap;
     state.reference = null;
     asker.take(file);
-    clearCells();
-    clearPoses();
+    state.survey?.abort();
+    for (const side of SIDES) strips[side].clear();
+    at("every").hidden = state.info.task !== "classification";
+    if (!at("every").hidden) poses.draw(posesOf(state.info), bitmap);
     turnTo(0, false, 0);
   } catch (error) {
     if (turn === state.loading) complain(error.message);
@@ -77,7 +80,7 @@ function turnTo(degrees, flip = state.flip, pause = 40) {
   slider.setAttribute("aria-valuetext", `${state.degrees} degrees counter-clockwise`);
   at("angle").textContent = `${state.degrees}°`;
   at("flip").setAttribute("aria-pressed", String(state.flip));
-  markCell();
+  for (const side of SIDES) strips[side].mark(state.degrees);
   if (!state.bitmap) return;
   drawTurned(at("stage"), state.bitmap, state.degrees, state.flip);
   at("stage").setAttribute("aria-label", `The picture, turned by ${state.degrees} degrees${state.flip ? ", flipped" : ""}`);
@@ -105,7 +108,7 @@ async function startTour() {
   at("round").textContent = "Stop";
   const start = state.degrees - (state.degrees % STEP);
   try {
-    for (let i = 0; i <= CELLS; i++) {
+    for (let i = 0; i <= 360 / STEP; i++) {
       const degrees = (start + i * STEP) % 360;
       turnTo(degrees, state.flip, 1e9); // shown at once; asked for here
       const wish = { degrees, flip: state.flip };
@@ -128,7 +131,7 @@ function show(wish, answer) {
     state.reference = answer;
     survey();
   }
-  for (const side of ["bare", "adapted"]) showReading(side, answer, answer[side], wish);
+  for (const side of SIDES) showReading(side, answer, answer[side], wish);
   showPose(wish, answer.pose);
   const canonical = at("canonical");
   canonical.src = answer.canonical;
@@ -136,12 +139,6 @@ function show(wish, answer) {
   canonical.hidden = false;
   remember(wish, answer);
   speak(wish, answer);
-}
-
-function percent(share) {
-  const value = 100 * share;
-  if (value > 99.9 && value < 100) return "> 99.9%";
-  return `${value >= 99.95 || value < 0.05 ? Math.round(value) : value.toFixed(1)}%`;
 }
 
 function showReading(side, answer, reading, wish) {
@@ -235,111 +232,31 @@ function note(wish, pose) {
   return `You turned it by ${degreesText(wish.degrees)}.`;
 }
 
-// ---- which angles change the answer
-
-function clearCells() {
-  for (const side of ["bare", "adapted"]) {
-    state.cells[side] = Array(CELLS).fill(null);
-    at(`cells-${side}`).replaceChildren(...Array.from({ length: CELLS }, () => document.createElement("i")));
-    describeCells(side);
-  }
-}
+// ---- other angles
 
 function remember(wish, answer) {
   if (state.info.task !== "classification" || wish.flip || wish.degrees % STEP || !state.reference) return;
-  for (const side of ["bare", "adapted"]) {
-    const [now, before] = [answer[side].top[0]?.number, state.reference[side].top[0]?.number];
-    const cell = wish.degrees / STEP;
-    state.cells[side][cell] = now === before;
-    at(`cells-${side}`).children[cell].className = now === before ? "same" : "other";
-    describeCells(side);
-  }
-  markCell();
-}
-
-function describeCells(side) {
-  const known = state.cells[side].filter((c) => c !== null);
-  const same = known.filter(Boolean).length;
-  at(`cells-${side}`).setAttribute("aria-label", `${side}: the same answer as at 0° at ${same} of ${known.length} angles`);
-}
-
-function markCell() {
-  for (const side of ["bare", "adapted"]) {
-    [...at(`cells-${side}`).children].forEach((cell, i) => {
-      cell.classList.toggle("now", near(i * STEP, state.degrees, STEP / 2 - 0.01));
-    });
+  for (const side of SIDES) {
+    strips[side].set(wish.degrees, answer[side].top[0]?.number === state.reference[side].top[0]?.number);
+    strips[side].mark(state.degrees);
   }
 }
 
-// ---- the same picture in every pose
-
-function posesShown() {
-  const known = state.info.poses ?? [0, 45, 90, 135, 180, 225, 270, 315];
-  const flips = state.info.reflections ? [false, true] : [false];
-  const most = 8 / flips.length;
-  const angles = known.filter((_, i) => i % Math.ceil(known.length / most) === 0);
-  return flips.flatMap((flip) => angles.map((degrees) => ({ degrees: Math.round(degrees), flip })));
-}
-
-function clearPoses() {
-  state.survey?.abort();
-  const dense = state.info.task !== "classification";
-  at("every").hidden = dense;
-  if (dense) return;
-  at("poses").replaceChildren(...posesShown().map((wish) => {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
-    button.type = "button";
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = 240;
-    drawTurned(canvas, state.bitmap, wish.degrees, wish.flip);
-    const name = document.createElement("span");
-    name.className = "name";
-    name.textContent = `${wish.flip ? "flipped, " : ""}${wish.degrees}°`;
-    button.append(canvas);
-    button.setAttribute("aria-label", `Turn it to ${name.textContent}`);
-    button.addEventListener("click", () => { stopTour(); turnTo(wish.degrees, wish.flip, 0); });
-    const said = ["bare", "adapted"].map((side) => {
-      const line = document.createElement("span");
-      line.className = `said ${side}`;
-      return line;
-    });
-    item.append(button, name, ...said);
-    return item;
-  }));
-}
-
+// Ask for the picture in every pose of the group, while nothing else is asked for.
 async function survey() {
   const control = new AbortController();
   state.survey = control;
   if (at("every").hidden) return;
   try {
-    for (const [i, wish] of posesShown().entries()) {
-      const upright = wish.degrees === 0 && !wish.flip;
-      const answer = upright ? state.reference : await asker.ask(wish, control.signal);
+    for (const [i, wish] of poses.wishes.entries()) {
+      const given = wish.degrees === 0 && !wish.flip;
+      const answer = given ? state.reference : await asker.ask(wish, control.signal);
       if (control.signal.aborted) return;
       remember(wish, answer);
-      const lines = at("poses").children[i].querySelectorAll(".said");
-      ["bare", "adapted"].forEach((side, j) => sayAt(lines[j], answer[side].top[0], state.reference[side].top[0], side));
+      poses.say(i, answer, state.reference);
     }
   } catch (error) {
     if (error.name !== "AbortError") complain(error.message);
-  }
-}
-
-function sayAt(line, now, before, side) {
-  if (!now) return;
-  const other = now.number !== before?.number;
-  line.classList.toggle("other", other);
-  const text = document.createElement("span");
-  text.textContent = plain(now.label);
-  line.replaceChildren(text);
-  line.title = `${side}: ${now.label}, ${percent(now.probability)}${other ? ", another answer than at 0°" : ""}`;
-  if (other) {
-    const sign = document.createElement("b");
-    sign.textContent = "≠";
-    sign.setAttribute("aria-label", "another answer:");
-    line.prepend(sign);
   }
 }
 
@@ -442,7 +359,6 @@ async function start() {
   at("version").textContent = `upright ${state.info.version}.`;
   at("flip").hidden = !state.info.reflections;
   at("strips").hidden = state.info.task !== "classification";
-  clearCells();
   drawTicks();
   drawExamples();
   listen();
