@@ -76,6 +76,7 @@ from .priors import IdentityPrior as IdentityPrior
 from .priors import MatrixFisherPrior as MatrixFisherPrior
 from .priors import UniformPrior as UniformPrior
 from .priors import VonMisesPrior as VonMisesPrior
+from .streaming import canonicalize as canonicalize
 from .training import distil as distil
 from .training import fit as fit
 from .training import realign as realign

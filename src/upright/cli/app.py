@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "evaluate": "measure a model at every pose, bare and adapted",
     "predict": "classify pictures however they lie, and say how they lie",
     "serve": "try a model in the browser: turn a picture and see what it says; with a JSON endpoint",
+    "canonicalize": "set all pictures of a folder, of Parquet or of tar files upright",
     "demo": "see what it does, on real photos and on digits, in a few minutes",
     "info": "show what is installed, or what a saved folder holds",
 }
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; default: those of the process.
 
     Returns:
-        0; 2 after an error of the user's, 1 after one of the program's, 130 after Ctrl-C.
+        0; 2 after an error of the user's, 1 after one of the program's, 3 where some items of a stream are
+        bad, 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given

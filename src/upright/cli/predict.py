@@ -18,7 +18,9 @@ from typing import Any
 
 import torch
 
-from .errors import UserError, one_line
+from ..streaming.encoded import uprighted
+from ..streaming.predicting import Answer, answers
+from .errors import UserError
 from .sources import (
     Source,
     add_source_flags,
@@ -27,36 +29,19 @@ from .sources import (
     open_source,
     report_skipped,
 )
+from .streams import add_stream_flags, one_or_many, report
 from .terminal import console
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Answer):
     """What is known of one picture.
 
     Attributes:
         path: The picture.
-        prediction: Name of the likeliest class, or its number.
-        number: Number of the class.
-        confidence: Its probability (softmax of the model's scores).
-        degrees: By how much the picture is turned, counter-clockwise.
-        reflected: Whether it is mirrored (before being turned).
-        pose_confidence: Probability of that pose.
-        passes: How many times the model ran.
-        gated: Whether the picture was left as it is, for its pose is not clear.
-        flagged: Whether its pose is doubtful.
     """
 
     path: str
-    prediction: str
-    number: int
-    confidence: float
-    degrees: float
-    reflected: bool
-    pose_confidence: float
-    passes: int
-    gated: bool
-    flagged: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--estimate-share", action="store_true",
         help="estimate from the pictures themselves how often each pose occurs, and decide accordingly",
     )  # fmt: skip
+    parser.add_argument(
+        "--out", metavar="FOLDER",
+        help="stream a folder of pictures, Parquet or tar files of any size into files of predictions there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=["parquet", "jsonl", "csv"], default="parquet", help="of --out; default: parquet"
+    )
     add_source_flags(parser)
+    add_stream_flags(parser, "column of a table, or extension in a tar file, that holds the picture")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,6 +75,18 @@ def run(args: argparse.Namespace) -> int:
     saved, given = split_paths(args.paths, args.model)
     if not given:
         raise UserError("no pictures; give files or folders of pictures")
+    if args.out is not None:
+        return _stream(args, saved, given)
+    for flag, is_given in (
+        ("--format", args.format != "parquet"),
+        ("--shard-size", args.shard_size is not None),
+        ("--part", args.part != "1/1"),
+        ("--column", args.column is not None),
+        ("--retry-bad", args.retry_bad),
+        ("--dry-run", args.dry_run),
+    ):
+        if is_given:
+            raise UserError(f"{flag} is for streams; give --out, too")
     if args.json == "-" and args.csv == "-":
         raise UserError("--json - and --csv - cannot both go to the terminal; give one of them a file")
     check_file_target("--json", args.json)
@@ -108,6 +113,36 @@ def run(args: argparse.Namespace) -> int:
         _save_upright(Path(args.save_upright), rows, pictures)
     report_skipped(pictures.skipped)
     return 0
+
+
+def _stream(args: argparse.Namespace, saved: str | None, given: list[str]) -> int:
+    """Write predictions in shards, and go on where a killed run stopped."""
+    from ..streaming import predict
+
+    for name in ("json", "csv", "save_upright", "estimate_share"):
+        if getattr(args, name):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} is for pictures that fit into memory; leave it out, or --out")
+    source = open_source(args, saved)
+    summary = predict(
+        source.robust,
+        one_or_many(given),
+        args.out,
+        source.loaded.preprocess,
+        names=source.loaded.class_names,
+        format=args.format,
+        column=args.column,
+        retry_bad=args.retry_bad,
+        limit=args.limit,
+        shard_size=args.shard_size,
+        part=args.part,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        device=args.device,
+        progress=not args.quiet,
+        dry_run=args.dry_run,
+    )
+    return report(summary, "classified")
 
 
 def _with_estimated_share(args: argparse.Namespace, source: Source, pictures: Any) -> Source:
@@ -197,44 +232,9 @@ def predictions(source: Source, pictures: Any, batch_size: int, device: str = "c
         yield from _predict(source, batch, device)
 
 
-@torch.inference_mode()
 def _predict(source: Source, batch: list[tuple[str, torch.Tensor]], device: str) -> list[Prediction]:
-    from ..evaluation.scores import call, class_scores
-    from ..groups.planar import PlanarGroup
-
-    robust, names = source.robust, source.loaded.class_names
-    same = len({x.shape for _, x in batch}) == 1
-    if not same:
-        return [row for item in batch for row in _predict(source, [item], device)]
-    x = torch.stack([x for _, x in batch]).to(device)
-    try:
-        run = call(robust, robust.run, x)
-    except RuntimeError as error:
-        raise UserError(
-            f"the model failed on pictures of shape {tuple(x.shape[1:])}: {one_line(error)}"
-        ) from error
-    confidence, number = class_scores(robust, run.output, len(batch)).softmax(-1).max(-1)
-    g, group = run.pose.element, robust.group
-    assert isinstance(group, PlanarGroup)
-    degrees, reflected = group.angle(g).rad2deg(), group.is_reflected(g)
-    rows = []
-    for i, (path, _) in enumerate(batch):
-        k = int(number[i])
-        rows.append(
-            Prediction(
-                path=path,
-                prediction=names[k] if k < len(names) else str(k),
-                number=k,
-                confidence=round(float(confidence[i]), 6),
-                degrees=round(float(degrees[i]), 6),
-                reflected=bool(reflected[i]),
-                pose_confidence=round(float(run.pose.confidence[i]), 6),
-                passes=int(run.passes[i]),
-                gated=run.gated is not None and bool(run.gated[i]),
-                flagged=run.flagged is not None and bool(run.flagged[i]),
-            )
-        )
-    return rows
+    found = answers(source.robust, [x for _, x in batch], source.loaded.class_names, device)
+    return [Prediction(path=path, **asdict(answer)) for (path, _), answer in zip(batch, found, strict=True)]
 
 
 def _write(
@@ -248,11 +248,12 @@ def _write(
         "model": source.loaded.reference,
         "group": str(source.robust.group),
         "mode": source.robust.mode,
-        "predictions": [asdict(row) for row in rows],
+        "predictions": [{"path": row.path, **asdict(row)} for row in rows],
         "skipped": [{"path": path, "reason": reason} for path, reason in skipped],
     }
     table = io.StringIO()
-    writer = csv.DictWriter(table, [f.name for f in fields(Prediction)])
+    names = ["path", *(f.name for f in fields(Answer))]
+    writer = csv.DictWriter(table, names)
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     texts = {"json": json.dumps(document, indent=2, ensure_ascii=False) + "\n", "csv": table.getvalue()}
@@ -290,20 +291,6 @@ def _common_folder(parents: list[Path]) -> str:
     if len(parents) < 2 or len({parent.is_absolute() for parent in parents}) > 1:
         return ""
     return os.path.commonpath(parents)
-
-
-def uprighted(picture: Any, degrees: float, reflected: bool) -> Any:
-    """Turn a PIL picture back: exactly for quarter turns and flips, else bicubic on a larger canvas."""
-    from PIL import Image
-
-    quarter, rest = divmod(degrees, 90)
-    if rest:
-        turned = picture.rotate(-degrees, resample=Image.Resampling.BICUBIC, expand=True)
-    else:
-        moves = [None, Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90]
-        move = moves[int(quarter) % 4]
-        turned = picture if move is None else picture.transpose(move)
-    return turned.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if reflected else turned
 
 
 def _save_upright(folder: Path, rows: list[Prediction], pictures: Any) -> None:

@@ -19,11 +19,13 @@ class UnreadablePictureError(ValueError):
     """A picture that cannot be decoded; loaders skip and report it."""
 
 
-def read_picture(source: str | Path | bytes) -> Image.Image:
+def read_picture(source: str | Path | bytes, least: int | None = None) -> Image.Image:
     """Decode a picture: EXIF orientation applied, first frame, transparency over white, 8 bits, RGB.
 
     Args:
         source: A path, or the bytes of a file.
+        least: JPEG files may be decoded at 1/2, 1/4 or 1/8 of their sides, where that is faster and no side
+            becomes shorter than so many pixels.
 
     Raises:
         UnreadablePictureError: If it is no image, or a damaged one.
@@ -32,6 +34,8 @@ def read_picture(source: str | Path | bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata does not matter here
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+                if least is not None:
+                    opened.draft(None, (least, least))
                 opened.load()
                 return as_rgb(ImageOps.exif_transpose(opened))
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as error:
