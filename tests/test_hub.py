@@ -212,8 +212,8 @@ DAMAGE = {
     ),
     "JSON of another shape": (lambda f: (f / hub.MANIFEST).write_text("[1]"), "was not written by upright"),
     "newer schema": (
-        lambda f: edit(f, schema_version=2),
-        "reads up to schema 1; upgrade with: pip install -U",
+        lambda f: edit(f, schema_version=3),
+        "reads up to schema 2; upgrade with: pip install -U",
     ),
     "bad schema": (lambda f: edit(f, schema_version="1"), "schema_version must be a positive integer"),
     "unknown key": (lambda f: edit(f, colour="red"), "unknown key 'colour'; known keys"),
@@ -365,24 +365,6 @@ def test_first_save_leaves_nothing_behind_on_a_crash(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         hub.save(adapted(), tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_push_to_hub(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    seen = {}
-
-    class Api:
-        def create_repo(self, repo_id, **kwargs):
-            seen["repo"] = repo_id
-
-        def upload_folder(self, *, folder_path, **kwargs):
-            seen["files"] = sorted(p.name for p in Path(folder_path).iterdir())
-            return type("Commit", (), {"commit_url": "https://hub/commit"})
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert hub.push_to_hub(adapted(), "me/robust") == "https://hub/commit"
-    assert seen == {"repo": "me/robust", "files": sorted([hub.CARD, hub.WEIGHTS, hub.MANIFEST])}
 
 
 def test_options_must_be_plain_data(tmp_path):

@@ -325,13 +325,13 @@ def assemble(model: Callable[..., Any], canonicalizer: Canonicalizer, **settings
     signature = signature_of(model)
     if signature is None and settings.get("inputs") is None and settings.get("outputs") is None:
         check_known(model)
-    if isinstance(canonicalizer, EnergyCanonicalizer):
-        canonicalizer = _of_model(canonicalizer, model)
-    return Adapted(model, canonicalizer, signature=signature, **settings)
+    return Adapted(model, suited(canonicalizer, model), signature=signature, **settings)
 
 
-def _of_model(canonicalizer: EnergyCanonicalizer, model: Callable[..., Any]) -> EnergyCanonicalizer:
+def suited(canonicalizer: Canonicalizer, model: Callable[..., Any]) -> Canonicalizer:
     """Let a named energy be the model's, and note how it is built again, where it can be."""
+    if not isinstance(canonicalizer, EnergyCanonicalizer):
+        return canonicalizer
     made, options = canonicalizer.of(model), canonicalizer.options()
     if getattr(made, "config", None) is None and options is not None:
         config = CanonicalizerConfig(group=str(made.group), network="energy", options=options)
@@ -339,26 +339,29 @@ def _of_model(canonicalizer: EnergyCanonicalizer, model: Callable[..., Any]) -> 
     return made
 
 
-def choose_canonicalizer(given: Canonicalizer | str | None, group: Group | str) -> Canonicalizer:
+def choose_canonicalizer(given: Canonicalizer | str | None, group: Group | str | None) -> Canonicalizer:
     """Return the canonicalizer that `adapt` uses, in evaluation mode.
 
     Args:
         given: See `adapt`.
-        group: See `adapt`.
+        group: See `adapt`; None: that of the canonicalizer.
 
     Raises:
-        ValueError: If the group is unknown, or the canonicalizer's group is another.
+        ValueError: If the group is unknown or needed, or the canonicalizer's group is another.
+        TypeError: If ``given`` is no canonicalizer and names none.
     """
-    parsed = parse_group(group)
+    if given is not None and not isinstance(given, (Canonicalizer, str)):
+        raise TypeError(f"canonicalizer must be a Canonicalizer or a name, got {type(given).__name__}")
+    parsed = None if group is None else parse_group(group)
     chosen = _choose(given, parsed)
-    if chosen.group != parsed:
+    if parsed is not None and chosen.group != parsed:
         raise ValueError(
             f"the canonicalizer is one of {chosen.group}, but group is {parsed}; pass group='{chosen.group}'"
         )
     return chosen.eval()
 
 
-def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
+def _choose(given: Canonicalizer | str | None, group: Group | None) -> Canonicalizer:
     from .hub import READY_MADE, load_canonicalizer
 
     if isinstance(given, Canonicalizer):
@@ -366,6 +369,8 @@ def _choose(given: Canonicalizer | str | None, group: Group) -> Canonicalizer:
     built = {*NETWORKS, *CONTINUOUS_NETWORKS, *CLOUD_CANONICALIZERS, *VOLUME_NETWORKS, "identity", "energy"}
     if isinstance(given, str) and not (given in built or ":" in given):
         return load_canonicalizer(given)
+    if group is None:
+        raise ValueError(f"group must be given to build the canonicalizer {given!r}, such as 'C4'; got None")
     if given is None:
         ready = READY_MADE.get(str(group))
         if ready is not None:

@@ -1,7 +1,8 @@
-"""Save and load adapted models: safetensors and JSON, of the canonicalizer only, never of the model.
+"""Save and load adapted models: safetensors and JSON, of the canonicalizers only, never of the model.
 
 A saved folder holds ``canonicalizer.safetensors`` (the weights), ``upright.json`` (a `Manifest`: how the
-canonicalizer is built and how it is used) and ``README.md`` (its card).
+canonicalizer is built and how it is used) and ``README.md`` (its card); where there are several, also
+``canonicalizer.<name>.safetensors`` of each of the others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,27 +22,25 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ._checks import check_choice
+from ._described import OTHER_WEIGHTS, WEIGHTS, decoded, describe, own, weights_file
 from ._files import write_folder
+from ._online import Download, FetchError, Upload, check_settings, fetch, upload
 from ._packing import StoredDtype, pack, unpack
-from ._version import __version__
 from .adapter.adapted import Adapted
+from .adapter.views import DEFAULT, OWN, Alternative
 from .canonicalizers import Canonicalizer
-from .factory import CanonicalizerConfig, assemble, build
+from .card import Reports, write_card
+from .factory import CanonicalizerConfig, assemble, build, suited
 from .manifest import (
-    SCHEMA_VERSION,
     LoadError,
     Manifest,
-    decode_gate,
     decode_prior,
-    decode_spec,
-    encode_gate,
-    encode_prior,
-    encode_spec,
 )
 
-WEIGHTS, MANIFEST, CARD = "canonicalizer.safetensors", "upright.json", "README.md"
+MANIFEST, CARD = "upright.json", "README.md"
 _SHIPPED = {"C4": "photo-c4"}
 
 
@@ -63,8 +64,9 @@ def save(
     *,
     preprocess: Mapping[str, Any] | None = None,
     dtype: StoredDtype = "float32",
+    report: Reports | None = None,
 ) -> Path:
-    """Save the canonicalizer and how it is used; the model itself is only named.
+    """Save the canonicalizers and how they are used; the model itself is only named.
 
     Everything is written to a folder beside and then renamed: a crash leaves the old folder or the new one.
 
@@ -78,6 +80,8 @@ def save(
             reference says: ``size``, ``mean`` and ``std`` of `SquarePreprocess`, any of them.
         dtype: ``"float16"`` stores matrices and filters in half precision, ``"int8"`` in bytes with a scale
             for every row, and vectors in half precision; all are loaded as float32.
+        report: What `upright.evaluate` found, or reports by the name of the data (``{"cifar10": report}``):
+            tables for the card, and figures that the hub shows beside the model.
 
     Returns:
         The folder.
@@ -89,27 +93,26 @@ def save(
     check_choice("dtype", dtype, ["float32", "float16", "int8"])
     target = Path(folder).expanduser()
     check_target(target)
-    canonicalizer = adapted.canonicalizer if isinstance(adapted, Adapted) else adapted
-    if not isinstance(canonicalizer, Canonicalizer):
-        raise TypeError(f"adapted must be an Adapted or a Canonicalizer, got {type(adapted).__name__}")
-    weights = safetensors.torch.save(pack(canonicalizer.state_dict(), dtype), metadata={"format": "pt"})
-    manifest = _describe(
-        adapted, canonicalizer, model_reference, preprocess, hashlib.sha256(weights).hexdigest()
-    )
-    files = {
-        WEIGHTS: weights,
-        MANIFEST: manifest.to_json().encode(),
-        CARD: manifest.card(len(weights), card).encode(),
-    }
-    return write_folder(target, files)
+    named = adapted.canonicalizers if isinstance(adapted, Adapted) else {DEFAULT: adapted}
+    for one in named.values():
+        if not isinstance(one, Canonicalizer):
+            raise TypeError(f"adapted must be an Adapted or a Canonicalizer, got {type(one).__name__}")
+    weights = {name: _packed(one, dtype) for name, one in named.items()}
+    manifest = describe(adapted, weights, model_reference, preprocess)
+    sizes = {name: len(data) for name, data in weights.items()}
+    files = {weights_file(manifest, name): data for name, data in weights.items()}
+    files[MANIFEST] = manifest.to_json().encode()
+    files[CARD] = write_card(manifest, sizes, card, report).encode()
+    return write_folder(target, files, stale=lambda name: fnmatch(name, OTHER_WEIGHTS.format("*")))
 
 
 def load(
     folder: str | os.PathLike[str],
     model: Callable[..., Any] | None = None,
     *,
-    canonicalizer: Canonicalizer | None = None,
+    canonicalizer: Canonicalizer | Mapping[str, Canonicalizer] | None = None,
     trust_code: bool = False,
+    **download: Unpack[Download],
 ) -> Adapted:
     """Load an adapted model.
 
@@ -117,73 +120,119 @@ def load(
         folder: A saved folder, the name of a ready-made canonicalizer, or a hub repository ``"owner/name"``.
         model: The model; default: rebuilt from the model reference in the folder.
         canonicalizer: A canonicalizer of one's own making into which the weights are loaded; needed where the
-            saved one was not made by `upright.canonicalizer`.
+            saved one was not made by `upright.canonicalizer`. Where there are several: such ones by name.
         trust_code: Whether ``"module:callable"`` names in the folder may be imported and called.
+        **download: For hub repositories: ``revision`` (a branch, tag or commit), ``token``, ``cache_dir``,
+            ``force_download`` and ``local_files_only``, as in ``huggingface_hub.snapshot_download``.
 
     Returns:
-        The adapted model, in evaluation mode as far as the canonicalizer is concerned.
+        The adapted model, in evaluation mode as far as the canonicalizers are concerned.
 
     Raises:
         LoadError: If the folder is foreign, damaged, of a newer version, or names no model.
     """
-    path = resolve(folder)
+    path = resolve(folder, **download)
     manifest = read_manifest(path)
-    loaded = _load_weights(path, manifest, canonicalizer, trust_code)
+    given = canonicalizer if isinstance(canonicalizer, Mapping) else {manifest.name: canonicalizer}
+    unknown = sorted(set(given) - set(manifest.names))
+    if unknown:
+        raise LoadError(f"{path} holds no canonicalizer {unknown[0]!r}, only {', '.join(manifest.names)}")
+    described = {name: manifest.of(name, str(path / MANIFEST)) for name in manifest.names}
+    loaded = {
+        name: _load_weights(path, one, given.get(name), trust_code, weights_file(manifest, name))
+        for name, one in described.items()
+    }
     if model is None:
         model = _rebuild_model(path, manifest, trust_code)
-    settings = dict(manifest.adapter)
     try:
-        for key in ("inputs", "outputs"):
-            if key in settings:
-                settings[key] = decode_spec(settings[key])
-        settings["gate"] = decode_gate(settings.get("gate"))
-        return assemble(model, loaded, **settings)
+        settings = {name: decoded(one.adapter) for name, one in described.items()}
+        others = [
+            Alternative(name, suited(loaded[name], model), {**OWN, **own(settings[name])})
+            for name in manifest.others
+        ]
+        first = assemble(model, loaded[manifest.name], **settings[manifest.name], name=manifest.name)
+        for other in others:  # raises where they do not fit
+            first.replace(**other.settings, canonicalizer=other.canonicalizer)
+        return first.replace(others=others) if others else first
     except (TypeError, ValueError) as error:
         raise LoadError(f"{path / MANIFEST} holds adapter settings that do not fit: {error}") from error
 
 
 def load_canonicalizer(
-    name: str | os.PathLike[str], *, canonicalizer: Canonicalizer | None = None, trust_code: bool = False
+    folder: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    canonicalizer: Canonicalizer | None = None,
+    trust_code: bool = False,
+    **download: Unpack[Download],
 ) -> Canonicalizer:
-    """Load a canonicalizer alone; arguments and errors as for `load`."""
-    path = resolve(name)
-    return _load_weights(path, read_manifest(path), canonicalizer, trust_code)
+    """Load a canonicalizer alone.
+
+    Args:
+        folder: As for `load`.
+        name: Which one, where the folder holds several; default: the one that is used by default.
+        canonicalizer: As for `load`.
+        trust_code: As for `load`.
+        **download: As for `load`.
+
+    Raises:
+        LoadError: As for `load`, or if there is none of that name.
+    """
+    path = resolve(folder, **download)
+    manifest = read_manifest(path)
+    one = manifest.of(manifest.name if name is None else name, str(path / MANIFEST))
+    return _load_weights(path, one, canonicalizer, trust_code, weights_file(manifest, one.name))
 
 
 def push_to_hub(
-    adapted: Adapted | Canonicalizer, repo_id: str, *, private: bool = False, **kwargs: Any
+    adapted: Adapted | Canonicalizer | str | os.PathLike[str], repo_id: str, **settings: Any
 ) -> str:
-    """Save into a temporary folder and upload that to the hub.
+    """Upload an adapted model, a canonicalizer or a saved folder, in one commit.
 
     Args:
-        adapted: An adapted model, or a canonicalizer alone.
+        adapted: An adapted model, or a canonicalizer alone; it is saved into a temporary folder. Or the
+            folder that `save` wrote.
         repo_id: Repository, ``"owner/name"``; it is made if need be.
-        private: Whether a repository that is made is private.
-        **kwargs: Passed to `save`.
+        **settings: ``private``, ``token``, ``branch``, ``commit_message``, ``create_pr``, ``allow_patterns``,
+            ``ignore_patterns`` and ``delete_patterns``, as in ``huggingface_hub.ModelHubMixin``; all others
+            are passed to `save`. By default canonicalizers that are no longer there go from the repository.
 
     Returns:
         The address of the commit.
+
+    Raises:
+        ConnectionError: If the hub cannot be reached.
+        PermissionError: If it refuses.
+        ValueError: If no repository can have that name.
+        LoadError: If the folder is none that `save` wrote.
     """
-    import tempfile
-
-    import huggingface_hub
-
+    uploading, saving = upload_settings(settings)
+    stale = OTHER_WEIGHTS.format("*")
+    if isinstance(adapted, (str, os.PathLike)):
+        if saving:
+            raise TypeError(f"{sorted(saving)[0]!r} goes with models; a saved folder is uploaded as it is")
+        path = Path(adapted).expanduser()
+        read_manifest(path)
+        return upload(path, repo_id, stale=stale, **uploading)
     with tempfile.TemporaryDirectory() as folder:
-        saved = save(adapted, Path(folder) / "saved", **kwargs)
-        api = huggingface_hub.HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=saved, commit_message=f"upright {__version__}"
-        )
-    return str(commit.commit_url)
+        saved = save(adapted, Path(folder) / "saved", **saving)
+        return upload(saved, repo_id, stale=stale, **uploading)
 
 
-def resolve(name: str | os.PathLike[str]) -> Path:
+def upload_settings(settings: Mapping[str, Any]) -> tuple[Upload, dict[str, Any]]:
+    """Return which settings are those of an upload, and the others."""
+    mine: Any = {name: value for name, value in settings.items() if name in Upload.__annotations__}
+    return mine, {name: value for name, value in settings.items() if name not in mine}
+
+
+def resolve(name: str | os.PathLike[str], **download: Unpack[Download]) -> Path:
     """Return the folder that a ready-made name, a path or a hub repository stands for.
 
     Raises:
         LoadError: If there is none, or the hub cannot be reached.
+        TypeError: If a setting is not one of a download.
     """
+    check_settings(download, Download)
     text = os.fspath(name)
     ready = sorted((*READY_MADE.values(), *BY_NAME))
     if text in ready:
@@ -194,7 +243,7 @@ def resolve(name: str | os.PathLike[str]) -> Path:
     if path.exists():
         raise LoadError(f"{path} is a file; give the folder that upright.hub.save wrote")
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) and isinstance(name, str):
-        return _download(text)
+        return _download(text, download)
     raise LoadError(
         f"no saved canonicalizer {text!r}; give a folder that upright.hub.save wrote, "
         f"a hub repository 'owner/name', or a ready-made one ({', '.join(ready)})"
@@ -233,72 +282,32 @@ def check_target(folder: str | os.PathLike[str]) -> None:
         )
 
 
-def _describe(
-    adapted: Adapted | Canonicalizer,
-    canonicalizer: Canonicalizer,
-    reference: str | None,
-    preprocess: Mapping[str, Any] | None,
-    digest: str,
-) -> Manifest:
-    config = getattr(canonicalizer, "config", None)
-    settings: dict[str, Any] = {}
-    model: dict[str, Any] | None = None
-    if isinstance(adapted, Adapted):
-        for name in ("mode", "top_k", "cover", "cut", "evidence", "canvas"):
-            settings[name] = getattr(adapted, name)
-        settings["gate"] = encode_gate(adapted.gate)
-        settings["inputs"], settings["outputs"] = encode_spec(adapted.inputs), encode_spec(adapted.outputs)
-        kind = adapted.model if isinstance(adapted.model, type) else type(adapted.model)
-        name_or_path = getattr(adapted.model, "name_or_path", None)
-        found = reference or (name_or_path if isinstance(name_or_path, str) and name_or_path else None)
-        model = {"reference": found, "class": f"{kind.__module__}.{kind.__qualname__}"}
-    elif reference is not None:
-        model = {"reference": reference, "class": None}
-    if model is not None and preprocess:
-        model["preprocess"] = dict(preprocess)
-    state: dict[str, Any] = {}
-    temperature = getattr(canonicalizer, "temperature", None)
-    if isinstance(temperature, Tensor):
-        state["temperature"] = round(float(temperature), 6)
-    if "deployment_prior" in vars(canonicalizer):
-        state["deployment_prior"] = encode_prior(canonicalizer.deployment_prior)
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        library_version=__version__,
-        group=str(canonicalizer.group),
-        canonicalizer=config.to_dict() if isinstance(config, CanonicalizerConfig) else None,
-        canonicalizer_class=type(canonicalizer).__name__,
-        state=state,
-        adapter=settings,
-        model=model,
-        weights={"file": WEIGHTS, "sha256": digest},
-    )
+def _packed(canonicalizer: Canonicalizer, dtype: StoredDtype) -> bytes:
+    return safetensors.torch.save(pack(canonicalizer.state_dict(), dtype), metadata={"format": "pt"})
 
 
 def _load_weights(
-    path: Path, manifest: Manifest, given: Canonicalizer | None, trust_code: bool
+    path: Path, manifest: Manifest, given: Canonicalizer | None, trust_code: bool, file: str = WEIGHTS
 ) -> Canonicalizer:
     made = given if given is not None else _build(path, manifest, trust_code)
     if str(made.group) != manifest.group:
         raise LoadError(
             f"{path} holds a canonicalizer of {manifest.group}, but canonicalizer is one of {made.group}"
         )
-    state = _read_weights(path, manifest)
+    state = _read_weights(path, manifest, file)
     own = made.state_dict()
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     if missing or extra:
         what = f"lacks {missing[0]}" if missing else f"holds {extra[0]}, which the canonicalizer has not"
-        raise LoadError(f"{path / WEIGHTS} does not fit {MANIFEST}: it {what}; save the model again")
+        raise LoadError(f"{path / file} does not fit {MANIFEST}: it {what}; save the model again")
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise LoadError(
-                f"{path / WEIGHTS} does not fit {MANIFEST}: {name} must have shape {tuple(own[name].shape)}, "
+                f"{path / file} does not fit {MANIFEST}: {name} must have shape {tuple(own[name].shape)}, "
                 f"got {tuple(tensor.shape)}; save the model again"
             )
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise LoadError(
-                f"{path / WEIGHTS} holds values that are not finite in {name}; save the model again"
-            )
+            raise LoadError(f"{path / file} holds values that are not finite in {name}; save the model again")
     made.load_state_dict(state)
     if manifest.state.get("deployment_prior") is not None:
         where = str(path / MANIFEST)
@@ -334,12 +343,12 @@ def _build(path: Path, manifest: Manifest, trust_code: bool) -> Canonicalizer:
         ) from error
 
 
-def _read_weights(path: Path, manifest: Manifest) -> dict[str, Tensor]:
-    file = path / WEIGHTS
+def _read_weights(path: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
+    file = path / name
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise LoadError(f"{path} is not complete (it holds no {WEIGHTS}); save the model again") from None
+        raise LoadError(f"{path} is not complete (it holds no {name}); save the model again") from None
     except OSError as error:
         raise LoadError(f"{file} cannot be read ({error}); save the model again") from error
     expected = manifest.weights.get("sha256")
@@ -369,14 +378,11 @@ def _rebuild_model(path: Path, manifest: Manifest, trust_code: bool) -> Callable
     return model
 
 
-def _download(repo_id: str) -> Path:
-    import huggingface_hub
-
+def _download(repo_id: str, settings: Download) -> Path:
     try:
-        return Path(huggingface_hub.snapshot_download(repo_id, allow_patterns=[WEIGHTS, MANIFEST, CARD]))
-    except Exception as error:  # the hub raises many kinds; all mean "not there or not reachable"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return fetch(repo_id, [WEIGHTS, OTHER_WEIGHTS.format("*"), MANIFEST, CARD], **settings)
+    except FetchError as error:
         raise LoadError(
-            f"{repo_id!r} is no folder here and could not be fetched from the hub ({reason}); "
+            f"{repo_id!r} is no folder here and could not be fetched from the hub ({error}); "
             "check the name and the connection, or give a local folder"
         ) from error

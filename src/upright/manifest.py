@@ -11,6 +11,7 @@ from typing import Any
 
 from ._version import __version__
 from .adapter.spec import KINDS, kind_class
+from .adapter.views import DEFAULT, OWN, check_name
 from .confidence import Gate, NearUprightPrior
 from .kinds import Kind
 from .priors import (
@@ -22,10 +23,11 @@ from .priors import (
     VonMisesPrior,
 )
 
-SCHEMA_VERSION = 1
-"""Version of the layout that this library writes, and the newest that it reads."""
+SCHEMA_VERSION = 2
+"""Newest version of the layout that this library reads. It writes 2 where there are names, else 1."""
 
-_ADAPTER_KEYS = {"mode", "top_k", "cover", "cut", "evidence", "gate", "canvas", "inputs", "outputs"}
+_ADAPTER_KEYS = {*OWN, "inputs", "outputs"}
+_OF_EACH = {"group", "canonicalizer", "canonicalizer_class", "state", "adapter", "weights"}
 _PREPROCESS_KEYS = {"size", "mean", "std"}
 _PRIORS: dict[str, type[Prior]] = {
     "identity": IdentityPrior,
@@ -56,6 +58,9 @@ class Manifest:
         model: ``reference`` (what the model is rebuilt from, or None), ``class`` of the model, and, where
             given, ``size``, ``mean`` and ``std`` of its ``preprocess``.
         weights: ``file`` and ``sha256`` of the weights.
+        name: What the canonicalizer is called among several.
+        others: The other canonicalizers by name: for each its ``group``, ``canonicalizer``,
+            ``canonicalizer_class``, ``state``, ``adapter`` and ``weights``.
     """
 
     schema_version: int
@@ -67,6 +72,46 @@ class Manifest:
     adapter: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] | None = None
     weights: dict[str, Any] = field(default_factory=dict)
+    name: str = DEFAULT
+    others: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all canonicalizers, the one that is used by default first."""
+        return [self.name, *self.others]
+
+    def of(self, name: str, where: str) -> Manifest:
+        """Return what the manifest says of the canonicalizer of a name, as if there was no other.
+
+        Args:
+            name: One of `names`.
+            where: The file, for messages.
+
+        Raises:
+            LoadError: If there is none of that name, or what it says cannot be.
+        """
+        if name == self.name:
+            return dataclasses.replace(self, others={})
+        if name not in self.others:
+            raise LoadError(
+                f"{where} holds no canonicalizer {name!r}, only {', '.join(map(repr, self.names))}"
+            )
+        if not isinstance(self.others[name], dict):
+            raise LoadError(
+                f"{where}: 'others' has an entry {name!r} of the wrong type; save the model again"
+            )
+        foreign = {"schema_version", "library_version", "model", "name", "others"} & set(self.others[name])
+        _check_keys(where, f"others.{name}.", dict.fromkeys(foreign), _OF_EACH)
+        head = {"schema_version": self.schema_version, "library_version": self.library_version}
+        body = {"library": "upright", **head, **self.others[name], "name": name, "model": self.model}
+        return Manifest.from_dict(body, f"{where}, {name!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as plain data, without what a single canonicalizer has no need of."""
+        data = {"library": "upright", **asdict(self)}
+        if not self.others and self.name == DEFAULT:
+            del data["name"], data["others"]
+        return data
 
     def to_json(self) -> str:
         """Return the manifest as JSON.
@@ -75,39 +120,12 @@ class Manifest:
             TypeError: If an option of the network is not plain data.
         """
         try:
-            return json.dumps({"library": "upright", **asdict(self)}, indent=2, allow_nan=False) + "\n"
+            return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise TypeError(
                 "the canonicalizer's options must be plain data (numbers, strings, lists) "
                 f"to be saved: {error}"
             ) from error
-
-    def card(self, size: int, text: str | None) -> str:
-        """Return Markdown for people.
-
-        Args:
-            size: Bytes of the weights.
-            text: What is added to it.
-        """
-        network = (self.canonicalizer or {}).get("network", self.canonicalizer_class)
-        model = (self.model or {}).get("reference")
-        first = f'robust = upright.load("<this folder>"{"" if model else ", model=model"})'
-        if not self.adapter:
-            first = f'robust = upright.adapt(model, "{self.group}", canonicalizer="<this folder>")'
-        rows = [
-            ("Group", self.group),
-            ("Network", network),
-            ("Weights", f"{size / 1024:.0f} KiB"),
-            ("Temperature", self.state.get("temperature")),
-            ("Mode", self.adapter.get("mode")),
-            ("Model", model),
-            ("Written by", f"upright {self.library_version}, schema {self.schema_version}"),
-        ]
-        table = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
-        head = "---\nlibrary_name: upright\ntags:\n- equivariance\n- canonicalization\n---\n\n"
-        body = f"# A canonicalizer for {self.group}\n\n| | |\n| --- | --- |\n{table}\n\n"
-        code = f"```python\nimport upright\n\n{first}\n```\n"
-        return head + body + code + (f"\n{text.strip()}\n" if text else "")
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> Manifest:
@@ -144,6 +162,7 @@ class Manifest:
         for name, value in values.items():
             _check_type(where, name, value)
         manifest = cls(**values)
+        _check_names(where, manifest)
         _check_keys(where, "adapter.", manifest.adapter, _ADAPTER_KEYS)
         _check_preprocess(where, (manifest.model or {}).get("preprocess", {}))
         return manifest
@@ -235,6 +254,16 @@ def _check_keys(where: str, prefix: str, data: Mapping[str, Any], known: Any) ->
         )
 
 
+def _check_names(where: str, manifest: Manifest) -> None:
+    try:
+        for name in manifest.names:
+            check_name(name)  # names become names of files
+    except ValueError as error:
+        raise LoadError(f"{where}: a canonicalizer has a name that cannot be: {error}") from error
+    if manifest.name in manifest.others:
+        raise LoadError(f"{where} names two canonicalizers {manifest.name!r}; save the model again")
+
+
 def _check_preprocess(where: str, data: Any) -> None:
     if isinstance(data, Mapping):
         _check_keys(where, "model.preprocess.", data, _PREPROCESS_KEYS)
@@ -250,7 +279,7 @@ def _check_preprocess(where: str, data: Any) -> None:
 
 def _check_type(where: str, name: str, value: Any) -> None:
     expected: Any = dict
-    if name in ("library_version", "group", "canonicalizer_class"):
+    if name in ("library_version", "group", "canonicalizer_class", "name"):
         expected = str
     elif name in ("canonicalizer", "model"):
         expected = (dict, type(None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,21 +18,23 @@ from ..groups.base import Element, Group
 from ..groups.planar import PlanarGroup
 from ..groups.product import planar_part
 from ..kinds import Logits
-from ..priors import Prior
 from .arrays import as_arrays, as_tensors, holds_arrays
 from .call import Call, positional_names, read_call
 from .canvas import CANVASES, Canvas, place
 from .embedding import Embedding
-from .passes import SHARED, Mode, check_passes, plan_passes, settings_of
+from .passes import Mode, check_passes, plan_passes
+from .pretrained import Pretrained
 from .result import Result, blend, merge, read_result
 from .run import Run as Run
 from .signature import InputSpec, Signature, unwrapped
 from .spec import OutputSpec, Size, check_outputs
 from .square import off_squares, on_squares
 from .subject import PICTURE_NAMES, volume_buckets
+from .switch import Switch
+from .views import DEFAULT, Alternative, Views, call_bare, check_names, run_view
 
 
-class Adapted(nn.Module):
+class Adapted(Views, Pretrained):
     """A model made equivariant: called like the model, returns what the model returns.
 
     ``Φ(x) = c(x) · φ(c(x)⁻¹ · x)``; where the pose is the identity, the output is the model's own, bit for
@@ -63,6 +65,9 @@ class Adapted(nn.Module):
         outputs: Kind of the result, or kinds by entry; None: what ``signature`` says, or class scores.
         signature: What the model's class is known to take and return. Its methods and data can then be
             reached as if they were the adapted model's own.
+        name: What the canonicalizer is called among several.
+        others: The other canonicalizers; see `with_canonicalizer`, `choose` and `using`.
+        switch: What all views of this model share, to choose by context; None: one of its own.
 
     Reference:
         Kaba et al. 2023, arXiv 2211.06489, equation 2; Mondal et al. 2023, arXiv 2310.01647.
@@ -83,6 +88,9 @@ class Adapted(nn.Module):
         inputs: Mapping[int | str, InputSpec] | None = None,
         outputs: OutputSpec | None = None,
         signature: Signature | None = None,
+        name: str = DEFAULT,
+        others: Sequence[Alternative] = (),
+        switch: Switch | None = None,
     ) -> None:
         super().__init__()
         if not callable(model):
@@ -93,6 +101,7 @@ class Adapted(nn.Module):
         check_passes(mode, canonicalizer.group, top_k, cover, cut, evidence)
         if gate is not None and not isinstance(gate, Gate):
             raise TypeError(f"gate must be a Gate, got {type(gate).__name__}; write gate=upright.Gate(…)")
+        check_names(name, others)
         check_outputs(inputs or {})
         check_outputs("logits" if outputs is None else outputs)
         if mode != "canonical" and outputs is None and signature is not None and not signature.averages:
@@ -105,6 +114,8 @@ class Adapted(nn.Module):
         self.mode, self.top_k, self.cover, self.cut, self.evidence = mode, top_k, cover, cut, evidence
         self.gate = gate
         self.canvas, self.inputs, self.outputs, self.signature = canvas, inputs, outputs, signature
+        self.name, self.switch = name, switch or Switch()
+        self.others = nn.ModuleList(others) if others else None
 
     @property
     def group(self) -> Group:
@@ -123,26 +134,13 @@ class Adapted(nn.Module):
             return self.outputs
         return "logits" if self.signature is None else self.signature.outputs
 
-    def replace(self, **changes: Any) -> Adapted:
-        """Return an adapted model with other settings; the model and the canonicalizer are shared."""
-        names = ["model", "canonicalizer", "mode", "gate", "canvas", "inputs", "outputs", "signature"]
-        mode = changes.get("mode", self.mode)
-        if mode == self.mode or {mode, self.mode} <= SHARED:
-            names += settings_of(mode, changes.get("canonicalizer", self.canonicalizer).group)
-        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return Adapted(**{**settings, **changes})
-
-    def with_prior(self, prior: Prior | None) -> Adapted:
-        """Return an adapted model that decides under a deployment prior; see `Canonicalizer.with_prior`."""
-        return self.replace(canonicalizer=self.canonicalizer.with_prior(prior))
-
     def __getattr__(self, name: str) -> Any:
         """Reach methods and data of a model whose class is known: its configuration, its text tower."""
         try:
             return super().__getattr__(name)
         except AttributeError:
             signature = self.__dict__.get("signature")
-            if signature is None or name.startswith("_") or name == "push_to_hub":
+            if signature is None or name.startswith("_"):
                 raise
         model = unwrapped(self.model)
         if signature.embeds is not None and name == signature.embeds.method:
@@ -162,6 +160,8 @@ class Adapted(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model; see its own documentation for arguments and results."""
+        if self.switch.open and self._view() is None:
+            return call_bare(self.model, args, kwargs)  # whatever the model takes, read or not
         return self.run(*args, **kwargs).output
 
     def run(self, *args: Any, **kwargs: Any) -> Run:
@@ -173,6 +173,8 @@ class Adapted(nn.Module):
             args, kwargs = as_tensors((args, kwargs))
             run = self.run(*args, **kwargs)
             return replace(run, output=as_arrays(run.output))
+        if (view := self._in_use()) is not self:
+            return run_view(view, args, kwargs)
         call, sizes, found = self._prepared(args, kwargs)
         pose, marks = found.pose, (None, None) if self.gate is None else (found.gated, found.flagged)
         if self.mode == "canonical" or call.batch == 0:
@@ -189,10 +191,12 @@ class Adapted(nn.Module):
 
     def pose(self, *args: Any, **kwargs: Any) -> Pose:
         """Return the poses of the pictures among the arguments, without running the model."""
-        return self._prepared(args, kwargs)[2].pose
+        return self._in_use()._prepared(args, kwargs)[2].pose
 
     def canonicalize(self, *args: Any, **kwargs: Any) -> tuple[Any, Pose]:
         """Return the upright pictures (a tensor, or a list where their shapes differ) and the poses."""
+        if (view := self._in_use()) is not self:
+            return view.canonicalize(*args, **kwargs)
         call, _, found = self._prepared(args, kwargs)
         pose = found.pose
         mixed = volume_buckets(call.pictures, pose.element) is not None
@@ -218,6 +222,8 @@ class Adapted(nn.Module):
             TypeError: If the model's class is not known to compute features ahead.
             ValueError: If the mode is another than ``"canonical"``, or the pictures are not square.
         """
+        if (view := self._in_use()) is not self:
+            return view.embed(*args, **kwargs)
         embeds = None if self.signature is None else self.signature.embeds
         if embeds is None:
             raise TypeError(
@@ -236,12 +242,6 @@ class Adapted(nn.Module):
         named = dict(zip(embeds.arguments, features if several else [features], strict=True))
         return Embedding(named, found.pose, call.frame, call.sizes, found.gated, found.flagged)
 
-    def save_pretrained(self, folder: Any, **kwargs: Any) -> None:
-        """Save the canonicalizer and how it is used, not the model; see `upright.hub.save`."""
-        from ..hub import save
-
-        save(self, folder, **kwargs)
-
     def extra_repr(self) -> str:
         """Name the group and the mode."""
         return f"group={self.group}, mode={self.mode!r}, canvas={self.canvas!r}"
@@ -259,7 +259,7 @@ class Adapted(nn.Module):
         Networks look at the centre of pictures, which padding leaves where it is, and see it without that.
         """
         call = self._read(args, kwargs)
-        placed = on_squares(call, self.group, self.canvas)
+        placed = None if self._is_bare else on_squares(call, self.group, self.canvas)
         if placed is None:
             return call, None, self._decided(call)
         looks_at_centre = isinstance(self.canonicalizer, NetworkCanonicalizer) and self.canonicalizer.size
