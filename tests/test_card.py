@@ -1,4 +1,4 @@
-"""Model cards: the hub's client reads their heads, their tables say what the report says; ``docs/hub.md`` runs."""
+"""Model cards: the hub's client reads the heads, tables say what reports say; ``docs/hub.md`` runs."""
 
 import re
 from pathlib import Path

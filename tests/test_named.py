@@ -264,7 +264,9 @@ def test_a_thread_takes_a_choice_along_where_it_is_given_the_context():
 @torch.no_grad()
 def test_compiled_models_are_switched_off_too():
     scorer = nn.Sequential(nn.AvgPool2d(5), nn.Flatten(), nn.Linear(3 * 16, 4))
-    robust = upright.adapt(model(), "C4", canonicalizer=upright.DiscreteCanonicalizer(scorer, "C4", size=None))
+    robust = upright.adapt(
+        model(), "C4", canonicalizer=upright.DiscreteCanonicalizer(scorer, "C4", size=None)
+    )
     x = picture()
     expected = robust(x)
     assert not torch.equal(expected, robust.model(x))
@@ -386,3 +388,13 @@ def test_damage_is_said_in_one_sentence(tmp_path, damage):
     with pytest.raises(hub.LoadError, match=message) as caught:
         upright.load(tmp_path / "s", model())
     assert "\n" not in str(caught.value)
+
+
+def test_info_lists_them(tmp_path, capsys):
+    from upright.cli import main
+
+    adapted().with_canonicalizer("flips", small("D4"), mode="average").save_pretrained(tmp_path / "s")
+    assert main(["info", str(tmp_path / "s")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "used by default default" in shown
+    assert "also flips D4, orbit, mode average" in shown

@@ -75,6 +75,12 @@ def _folder(out: Any, saved: str) -> None:
         table.add_row(key.replace("_", " "), "none" if value is None else str(value))
     for key, value in manifest.adapter.items():
         table.add_row(key.replace("_", " "), "default" if value is None else str(value))
+    if manifest.others:
+        table.add_row("used by default", manifest.name)
+    for name in manifest.others:
+        one = manifest.of(name, str(path / hub.MANIFEST))
+        network = (one.canonicalizer or {}).get("network", one.canonicalizer_class)
+        table.add_row(f"also {name}", f"{one.group}, {network}, mode {one.adapter.get('mode')}")
     model = manifest.model or {}
     table.add_row("model", str(model.get("reference") or model.get("class") or "any"))
     for key, value in (model.get("preprocess") or {}).items():
