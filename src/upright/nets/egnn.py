@@ -5,58 +5,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_positive
-from .particles import check_system, pair_mask, perceptron
+from .particles import ParticlePredictor, perceptron
 
 
-class EGNN(nn.Module):
-    """Predicts where charged particles will be, equivariantly by construction.
+class EGNN(ParticlePredictor):
+    """Predicts by messages between all pairs, equivariantly by construction.
 
     Messages see distances and products of charges only; positions move along differences of positions and
-    along velocities. All particles are each other's neighbours.
+    along velocities. All particles are each other's neighbours. Before training, particles fly straight on.
 
     Args:
         hidden: Width of the features.
         layers: Number of layers.
+        horizon: Time to be predicted, in the unit of time of the velocities.
 
     Reference:
         Satorras, Hoogeboom, Welling, E(n) Equivariant Graph Neural Networks, arXiv:2102.09844, equations 3-7
-        with the velocities of section 3.2; sums over neighbours are means, as in the authors' code.
+        with the velocities of section 3.2; sums over neighbours are means, as in the authors' code. There,
+        training starts at other speeds, drawn at random, and takes longer.
     """
 
-    def __init__(self, hidden: int = 64, layers: int = 4) -> None:
-        super().__init__()
-        check_positive("hidden", hidden)
+    def __init__(self, hidden: int = 64, layers: int = 4, *, horizon: float = 1.0) -> None:
+        super().__init__(hidden, layers, horizon)
         self.embed = nn.Linear(1, hidden)
-        self.layers = nn.ModuleList(_Layer(hidden) for _ in range(layers))
+        self.layers = nn.ModuleList(_Layer(hidden, self.step) for _ in range(layers))
 
-    def forward(
-        self, positions: Tensor, velocities: Tensor, charges: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
-        """Predict positions.
-
-        Args:
-            positions: Shape ``(B, N, 3)``.
-            velocities: Shape ``(B, N, 3)``.
-            charges: Shape ``(B, N)``.
-            mask: True where a row is a particle, ``(B, N)``.
-
-        Returns:
-            Positions later, ``(B, N, 3)``; those of padding mean nothing.
-        """
-        check_system(positions, velocities, charges, mask)
-        pairs = pair_mask(positions, mask)
-        products = charges[:, :, None] * charges[:, None]
-        start = (positions[:, :, None] - positions[:, None]).square().sum(-1)
+    def predict(self, x: Tensor, v: Tensor, q: Tensor, pairs: Tensor) -> Tensor:
+        """Predict positions from what was checked."""
+        products = q[:, :, None] * q[:, None]
+        start = (x[:, :, None] - x[:, None]).square().sum(-1)
         edges = torch.stack([products, start], -1)
-        h, x = self.embed(velocities.norm(dim=-1, keepdim=True)), positions
+        h = self.embed(v.norm(dim=-1, keepdim=True))
         for layer in self.layers:
-            h, x = layer(h, x, velocities, edges, pairs)
+            h, x = layer(h, x, v, edges, pairs)
         return x
 
 
 class _Layer(nn.Module):
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, step: float) -> None:
         super().__init__()
         self.own, self.other = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden, bias=False)
         self.edge = nn.Linear(3, hidden, bias=False)
@@ -65,6 +51,8 @@ class _Layer(nn.Module):
         self.speed = perceptron(hidden, hidden, 1)
         self.update = perceptron(2 * hidden, hidden, hidden)
         nn.init.xavier_uniform_(self.shift[-1].weight, gain=0.001)  # type: ignore[arg-type]  # a Linear
+        nn.init.zeros_(self.speed[-1].weight)  # type: ignore[arg-type]
+        nn.init.constant_(self.speed[-1].bias, step)  # type: ignore[arg-type]
 
     def forward(
         self, h: Tensor, x: Tensor, velocities: Tensor, edges: Tensor, pairs: Tensor
