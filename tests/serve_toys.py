@@ -27,23 +27,31 @@ class Corners(nn.Module):
         return 50 * torch.stack([x[:, 0, :4].mean((1, 2)), x[:, 0, -4:].mean((1, 2))], 1)
 
 
-class Slow(Corners):
-    """Takes its time, and counts how often it runs at once."""
+class Gate(Corners):
+    """Waits until it is opened; counts how often it ran, and how often at once."""
 
-    def __init__(self, seconds):
+    def __init__(self):
         super().__init__()
-        self.seconds, self.now, self.most, self.runs = seconds, 0, 0, 0
-        self.lock = threading.Lock()
+        self.opened, self.lock = threading.Event(), threading.Lock()
+        self.now = self.most = self.runs = 0
 
     def forward(self, x):
         with self.lock:
             self.now += 1
             self.runs += 1
             self.most = max(self.most, self.now)
-        time.sleep(self.seconds)
+        assert self.opened.wait(20)
         with self.lock:
             self.now -= 1
         return super().forward(x)
+
+
+def until(condition, seconds=15.0):
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came about"
+        time.sleep(0.005)
 
 
 class TopOnly(nn.Module):

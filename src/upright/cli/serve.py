@@ -156,7 +156,7 @@ def _try(service: Service) -> None:
         service.answer(data, Ask())
     except Exception as error:  # a user's model may fail in any way
         raise UserError(
-            f"the model's output cannot be shown as {service.task.name}: {one_line(error)}; "
+            f"the model's output cannot be shown as {service.task}: {one_line(error)}; "
             "see --task and --outputs"
         ) from error
 

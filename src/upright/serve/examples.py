@@ -6,19 +6,19 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 _SIDE = 512
 _PHOTOS = (
-    ("palace", "A palace", "sklearn.datasets.images", "china.jpg"),
+    ("palace", "A palace", "sklearn", "datasets/images/china.jpg"),
     ("hopper", "Grace Hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
-    ("cat", "A cat", "skimage.data", "chelsea.png"),
-    ("coffee", "A cup of coffee", "skimage.data", "coffee.png"),
-    ("rocket", "A rocket", "skimage.data", "rocket.jpg"),
-    ("flower", "A flower, the same from all sides", "sklearn.datasets.images", "flower.jpg"),
+    ("cat", "A cat", "skimage", "data/chelsea.png"),
+    ("coffee", "A cup of coffee", "skimage", "data/coffee.png"),
+    ("rocket", "A rocket", "skimage", "data/rocket.jpg"),
+    ("flower", "A flower, the same from all sides", "sklearn", "datasets/images/flower.jpg"),
 )
 
 
@@ -55,16 +55,22 @@ def _file(example: Example) -> tuple[bytes, str]:
 def examples() -> tuple[Example, ...]:
     """Return the photos whose packages are installed; where there are few, a drawn scene too."""
     photos = [
-        Example(name, title, partial(_photo, package, file))
+        Example(name, title, partial(_photo, path))
         for name, title, package, file in _PHOTOS
-        if find_spec(package.partition(".")[0]) is not None
-        and resources.files(package).joinpath(file).is_file()
+        for path in _paths(package, file)
     ]
     return tuple(photos) if len(photos) > 2 else (Example("house", "A drawn house", house), *photos)
 
 
-def _photo(package: str, name: str) -> Image.Image:
-    with resources.as_file(resources.files(package).joinpath(name)) as path, Image.open(path) as photo:
+def _paths(package: str, file: str) -> list[Path]:
+    """Return where a file of a package is, if it is anywhere; the package is not imported."""
+    spec = find_spec(package)
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    return [path for path in (Path(folder) / file for folder in folders) if path.is_file()][:1]
+
+
+def _photo(path: Path) -> Image.Image:
+    with Image.open(path) as photo:
         return photo.convert("RGB")
 
 

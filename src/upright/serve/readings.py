@@ -31,13 +31,13 @@ class Reader:
 
     Attributes:
         robust: The adapted model, which says what entries of the output are.
-        task: What the model does.
+        task: What the model does; None: it names classes.
         names: Names of the classes in their order.
         threshold: From which score on a thing is shown.
     """
 
     robust: Adapted
-    task: Task
+    task: Task | None = None
     names: Sequence[str] = ()
     threshold: float = 0.5
 
@@ -49,7 +49,7 @@ class Reader:
             frame: Which part of the picture that was, at what size.
             top: How many classes to name.
         """
-        if self.task.name == "classification":
+        if self.task is None:
             return self._classes(class_scores(self.robust, output, 1)[0], top)
         decided = self.task.decide(self.task.readings(self.robust, output, [frame.size]))[0]
         if not self.task.is_valid(decided):
@@ -121,15 +121,15 @@ class Reader:
         return str(self.names[number]) if 0 <= number < len(self.names) else str(number)
 
 
-def task_by_name(name: str) -> Task:
-    """Return a task whose answers can be shown.
+def task_by_name(name: str) -> Task | None:
+    """Return a task whose answers can be shown; None for classification, which needs nothing of it.
 
     Raises:
         ValueError: If it is none.
     """
     if name not in DRAWN:
         raise ValueError(f"task must be one of {', '.join(DRAWN)}, got {name!r}")
-    return TASKS[name]()
+    return None if name == DRAWN[0] else TASKS[name]()
 
 
 def frame_seen(preprocess: Any, picture: Image.Image, made: Tensor) -> Frame:

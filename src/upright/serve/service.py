@@ -22,7 +22,7 @@ from ..pictures import turn
 from .examples import Example, examples
 from .limits import Limits
 from .pictures import FORMATS, data_url, decoded, reduced, viewed
-from .readings import Reader, frame_seen, made_reading, task_by_name
+from .readings import DRAWN, Reader, frame_seen, made_reading, task_by_name
 from .schema import (
     Answer,
     Asked,
@@ -93,12 +93,14 @@ class Service:
                 "serve one of C<n>, D<n>, SO2 or O2"
             )
         self.robust, self.loaded, self.device = robust, loaded, device
-        self.task = task_by_name(task) if isinstance(task, str) else task
+        made = task_by_name(task) if isinstance(task, str) else task
+        self.task = DRAWN[0] if made is None else made.name
+        self._task = None if self.task == DRAWN[0] else made
         self.limits = Limits() if limits is None else limits
         self.title = title or loaded.reference or type(loaded.model).__name__
         self.examples = {example.name: example for example in (pictures or examples())}
         self._read = Reader(
-            robust=robust, task=self.task, names=tuple(loaded.class_names), threshold=threshold
+            robust=robust, task=self._task, names=tuple(loaded.class_names), threshold=threshold
         )
 
     def answer(self, data: bytes, ask: Ask) -> Answer:
@@ -140,7 +142,7 @@ class Service:
         return Info(
             version=__version__,
             model=self.title,
-            task=self.task.name,
+            task=self.task,
             classes=len(self.loaded.class_names),
             group=str(group),
             reflections=bool(group.is_reflected(_some(group)).any()),
@@ -156,7 +158,11 @@ class Service:
     def _readings(self, picture: Image.Image, ask: Ask) -> Any:
         made = self.loaded.preprocess(picture)
         frame = frame_seen(self.loaded.preprocess, picture, made)
-        x: Any = [made.to(self.device)] if self.task.lists else made[None].to(self.device)
+        x: Any = (
+            [made.to(self.device)]
+            if self._task is not None and self._task.lists
+            else made[None].to(self.device)
+        )
         bare = None
         if ask.bare:
             began = time.perf_counter()

@@ -14,6 +14,7 @@ const state = {
   tour: null,
   survey: null,
   loading: 0,
+  dragging: false,
 };
 
 const asker = new Asker({
@@ -87,8 +88,9 @@ function turnTo(degrees, flip = state.flip, pause = 40) {
   asker.wish({ degrees: state.degrees, flip: state.flip }, pause);
 }
 
-// Poses of the group attract the slider.
+// Poses of the group attract the slider while it is dragged; keys reach every degree.
 function snapped(degrees) {
+  if (!state.dragging) return degrees;
   for (const pose of [...(state.info?.poses ?? [0, 90, 180, 270]), 360]) {
     if (Math.abs(degrees - pose) <= 2) return pose;
   }
@@ -316,6 +318,8 @@ function listen() {
     const value = Number(event.target.value);
     turnTo(snapped(value));
   });
+  at("degrees").addEventListener("pointerdown", () => (state.dragging = true));
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (state.dragging = false));
   at("left").addEventListener("click", () => { stopTour(); turnTo(state.degrees + 90); });
   at("right").addEventListener("click", () => { stopTour(); turnTo(state.degrees - 90); });
   at("flip").addEventListener("click", () => { stopTour(); turnTo(state.degrees, !state.flip); });
