@@ -161,7 +161,10 @@ def _jpeg(opened: Any, picture: Any, data: bytes, turn: Turn, quality: int | Non
     if "icc_profile" in picture.info:
         picture.info.pop("icc_profile")  # it comes with the other segments
     picture.info.pop("comment", None)
-    new = _saved(picture, "JPEG", **settings)
+    try:
+        new = _saved(picture, "JPEG", **settings)
+    except OSError:  # Pillow gives the progressive coder too little room for noise
+        new = _saved(picture, "JPEG", **{**settings, "progressive": False})
     return with_metadata_of(data, new, lambda block: _settled(block, turn)), "recoded"
 
 

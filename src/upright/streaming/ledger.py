@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .._checks import check_choice
-from .._files import staged, sync_folder, write_file
+from .._files import staged, sync_folder
 from .._version import __version__
 from .items import Part, Shard
 
@@ -88,10 +88,9 @@ class Ledger:
         """
         if self.check(settings):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         head = {"library": "upright", "schema_version": _SCHEMA, "library_version": __version__}
         document = {**head, "settings": dict(settings), **notes}
-        write_file(self.folder / RUN, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        _write(self.folder / RUN, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     @contextmanager
     def locked(self, part: Part) -> Iterator[None]:
@@ -102,6 +101,7 @@ class Ledger:
         """
         from filelock import FileLock, Timeout
 
+        self.folder.mkdir(parents=True, exist_ok=True)
         own = self.folder / f"_lock-{part.number}-of-{part.of}"
         with contextlib.ExitStack() as stack:
             others = sorted(self.folder.glob("_lock-*-of-*"))
@@ -146,7 +146,7 @@ class Ledger:
                 taken.flush()
             if taken.bad:
                 lines = (json.dumps({"path": path, "error": error}) for path, error in taken.bad)
-                write_file(bad, "\n".join(lines) + "\n")
+                _write(bad, "\n".join(lines) + "\n")
             else:
                 bad.unlink(missing_ok=True)
         sync_folder(self.folder)
@@ -172,7 +172,7 @@ class Ledger:
         return found[:limit]
 
     def _foreign(self) -> Iterator[str]:
-        return (name for name in os.listdir(self.folder) if not name.startswith((f".{RUN}.", "_lock-")))
+        return (name for name in os.listdir(self.folder) if not name.startswith((f".{RUN}", "_lock-")))
 
 
 class Rows:
@@ -200,6 +200,11 @@ class Rows:
         if self.held:
             self.write(self.held)
         self.held = []
+
+
+def _write(path: Path, text: str) -> None:
+    with staged(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import heapq
 import json
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -40,6 +41,7 @@ class Listing:
         self.tables: list[Path] = []
         self.tars: list[Path] = []
         self._file = self._sorted(self._pictures(root), chunk)
+        weakref.finalize(self, self._file.close)
 
     def offsets(self, size: int, limit: int | None) -> Iterator[tuple[int, int]]:
         """Return where runs of ``size`` paths begin in the file, and how many paths they have."""

@@ -188,9 +188,9 @@ def run(
     if dry_run:
         pending = [shard for shard in store.shards() if part.holds(shard) and shard.number not in done]
         return _sample(job, store, pending, pace, replace(known, resumed=len(done), dry=True))
-    ledger.begin(settings, notes or {})
     mine, items = set[int](), 0
     with ledger.locked(part), ThreadPoolExecutor(pace.threads, "upright") as pool:
+        ledger.begin(settings, notes or {})
         if retry_bad:
             ledger.forget_bad(part)
         done = ledger.done()
@@ -273,7 +273,7 @@ def _shard(
                 advance(1)
                 failed = result is not None and result.row["error"] is not None
                 if sink is not None and item.origin is not None and (keep_bad or not failed):
-                    sink.put(item, *(() if result is None else (result.data, result.also)))
+                    sink.put(item, *((None,) if result is None else (result.data, result.also)))
     return count
 
 

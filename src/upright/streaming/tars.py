@@ -21,6 +21,7 @@ from .items import Item, Shard, Sink, Store, unreadable
 from .naming import piece
 
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
+_BLOCK = tarfile.BLOCKSIZE
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
@@ -34,7 +35,8 @@ class Stretch:
         name: Name of the output, relative.
         first: Number of the first sample in the file.
         offset: Where it begins in the file, unpacked.
-        count: How many samples; None: all that are left.
+        count: How many samples; None: that is not known.
+        to_end: Whether all that is left is read, for it ends in something that cannot be.
     """
 
     file: Path
@@ -43,6 +45,7 @@ class Stretch:
     first: int = 0
     offset: int = 0
     count: int | None = None
+    to_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,10 @@ class TarStore(Store):
         """Read samples one by one; a file that breaks off gives one unreadable item for its rest."""
         stretch: Stretch = shard.where
         number = stretch.first
+        stop = None if stretch.count is None or stretch.to_end else number + stretch.count
         try:
             for sample in _samples(stretch.file, stretch.offset):
-                if stretch.count is not None and number == stretch.first + stretch.count:
+                if number == stop:
                     return
                 yield self._item(stretch, sample)
                 number += 1
@@ -157,30 +161,27 @@ def _plan(files: Sequence[Path], root: Path, shard_size: int | None, limit: int 
             continue
         if left == 0:
             return
-        starts = _starts(file, shard_size, left)
-        total = starts.pop()[1]
+        starts, total, is_whole = _starts(file, shard_size, left)
         left = None if left is None else left - total
         for k, (offset, first) in enumerate(starts):
-            size = min(shard_size or total, total - first)
-            yield Stretch(file, name, piece(name, k, len(starts)), first, offset, size)
+            count = min(shard_size or total, total - first)
+            to_end = not is_whole and k == len(starts) - 1
+            yield Stretch(file, name, piece(name, k, len(starts)), first, offset, count, to_end)
 
 
-def _starts(file: Path, size: int | None, limit: int | None) -> list[tuple[int, int]]:
-    """Return where every ``size``-th sample begins, and its number; the end and the count come last.
-
-    In a file that breaks off the last stretch is one sample too long: it finds out what is wrong.
-    """
-    found, number, offset = [(0, 0)], 0, 0
+def _starts(file: Path, size: int | None, limit: int | None) -> tuple[list[tuple[int, int]], int, bool]:
+    """Return where every ``size``-th sample begins, and its number; how many; whether the file is whole."""
+    found, number = [(0, 0)], 0
     try:
         for offset in _sample_offsets(file):
-            if size and number and number % size == 0 and (limit is None or number < limit):
-                found.append((offset, number))
             if number == limit:
                 break
+            if size and number and number % size == 0:
+                found.append((offset, number))
             number += 1
     except _DAMAGE:
-        number += 1
-    return [*found, (offset, number)]
+        return found, number, False
+    return found, number, True
 
 
 def _sample_offsets(file: Path) -> Iterator[int]:
@@ -216,6 +217,9 @@ def _members(file: Path, offset: int) -> Iterator[tuple[tarfile.TarFile, Any]]:
         while (info := archive.next()) is not None:
             yield archive, info
             archive.members.clear()  # type: ignore[attr-defined]  # they would pile up
+        opened.seek(archive.offset)
+        if len(opened.read(_BLOCK)) < _BLOCK:
+            raise tarfile.ReadError("the mark of the end is missing, so it may be cut off")
 
 
 def _key(name: str) -> str:
