@@ -71,6 +71,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
         "hue_scale scale --limit 80 --train 4000 --epochs 5",
     ),
     "clouds": ("clouds --threads 1",),
+    "serve": ("serve",),
     "shapes": ("shapes",),
     "nbody": ("nbody",),
     "volumes": ("volumes",),

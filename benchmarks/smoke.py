@@ -23,6 +23,7 @@ ANYWHERE = (
     "shapes",
     "nbody",
     "clouds",
+    "serve",
 )
 ON_DATA = (
     "networks",
