@@ -31,7 +31,7 @@ from upright.nets.egnn import EGNN
 from upright.nets.particles import ParticleGNN, ParticleTransformer
 
 GROUP = "E3"
-KINDS: dict[int | str, Any] = {"positions": "cloud", "velocities": "vectors"}
+KINDS: dict[int | str, Any] = {"positions": "cloud", "velocities": "point_vectors"}
 RIVALS: dict[str, Callable[[int], nn.Module]] = {
     "GNN": ParticleGNN,
     "transformer": lambda hidden: ParticleTransformer(hidden, heads=2),
@@ -70,7 +70,7 @@ class Training:
         self.rng = torch.Generator().manual_seed(self.seed)
         began = time.process_time()
         if self.adapted:  # the frames have nothing to learn: found once, not in every step
-            self.data = canonical(self.data)
+            self.data = canonical(adapted(self.model), self.data)
         self.spent += time.process_time() - began
 
     def take_turn(self) -> None:
@@ -96,19 +96,20 @@ class Training:
     def result(self) -> Any:
         """Return the trained model, adapted where it is to be."""
         model = self.model.eval()
-        if not self.adapted:
-            return model
-        return upright.adapt(model, GROUP, canonicalizer=PCAFrame(GROUP), inputs=KINDS, outputs="cloud")
+        return adapted(model) if self.adapted else model
 
 
-def canonical(data: ParticleSet) -> ParticleSet:
-    """Return systems in the frames of their principal axes, about their centroids."""
-    back = PCAFrame(GROUP)(data.positions).element.inverse()
-    x, v, y = (
-        act(back, kind).data
-        for kind in (Cloud(data.positions), Vectors(data.velocities), Cloud(data.targets))
-    )
-    return ParticleSet(x, v, data.charges, y)
+def adapted(model: nn.Module) -> Any:
+    """Return the model in the frame of principal axes of where particles are and where they go."""
+    return upright.adapt(model, GROUP, canonicalizer=PCAFrame(GROUP), inputs=KINDS, outputs="cloud")
+
+
+def canonical(robust: Any, data: ParticleSet) -> ParticleSet:
+    """Return systems as the model inside sees them, with their targets."""
+    x, v, q, y = data.positions, data.velocities, data.charges, data.targets
+    back = robust.pose(x, v, q).element.inverse()
+    x, v, y = (act(back, kind).data for kind in (Cloud(x), Vectors(v), Cloud(y)))
+    return ParticleSet(x, v, q, y)
 
 
 @torch.no_grad()

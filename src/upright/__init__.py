@@ -65,6 +65,7 @@ from .kinds_space import Cloud as Cloud
 from .kinds_space import LabelVolume as LabelVolume
 from .kinds_space import OrientedBoxes3D as OrientedBoxes3D
 from .kinds_space import PointMask as PointMask
+from .kinds_space import PointVectors as PointVectors
 from .kinds_space import PseudoVectors as PseudoVectors
 from .kinds_space import Tensors as Tensors
 from .kinds_space import Vectors as Vectors

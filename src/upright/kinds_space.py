@@ -45,6 +45,19 @@ class Vectors(Kind):
 
 
 @value
+class PointVectors(Vectors):
+    """Arrows at the points of a cloud (velocities, normals) that say how it stands, as the points do.
+
+    They move as `Vectors`; canonicalizers look at their tips too.
+
+    Attributes:
+        data: Shape ``(…, N, 3)``, in the unit of the points.
+    """
+
+    data: Tensor
+
+
+@value
 class PseudoVectors(Kind):
     """Axes of turning (angular momenta, torques, magnetic fields): a reflection also changes their sign.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..actions import act, act_mixed
 from ..groups.base import Element
 from ..kinds import Image, Invariant, Kind, Mask
-from ..kinds_space import Cloud, PointMask
+from ..kinds_space import Cloud, PointMask, PointVectors
 from .canvas import unplace
 from .embedding import Embedding
 from .extent import read_extents, turn_within, turned_extents
@@ -63,7 +63,8 @@ class Call:
         """The pictures as the canonicalizer is to see them, without padding."""
         if self.subject is Cloud:
             masks = [self[key] for key, spec in self.moved.items() if _is_a(spec, PointMask)]
-            return cut_clouds(self.pictures, masks[0] if masks else None)
+            arrows = [self[key] for key, spec in self.moved.items() if _is_a(spec, PointVectors)]
+            return cut_clouds(self.pictures, masks[0] if masks else None, arrows)
         if self.extents is None:
             return self.pictures
         return [row[..., :h, :w] for row, (h, w) in zip(self.pictures, self.extents, strict=True)]

@@ -32,6 +32,7 @@ KINDS: dict[str, type[kinds.Kind]] = {
     "logits": kinds.Logits,
     "cloud": kinds_space.Cloud,
     "point_mask": kinds_space.PointMask,
+    "point_vectors": kinds_space.PointVectors,
     "vectors": kinds_space.Vectors,
     "pseudo_vectors": kinds_space.PseudoVectors,
     "tensors": kinds_space.Tensors,

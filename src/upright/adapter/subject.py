@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,24 +72,41 @@ def check_subject(things: Any, kind: type[Kind]) -> None:
         )
 
 
-def cut_clouds(points: Any, mask: Tensor | None) -> Any:
-    """Return positions without further columns, and without the rows that are padding.
+def cut_clouds(points: Any, mask: Tensor | None, arrows: Sequence[Any] = ()) -> Any:
+    """Return positions without further columns, with the tips of arrows, and without rows that are padding.
 
     Args:
         points: Shape ``(B, N, 3 + features)``, or a list of ``(N_i, 3 + features)``.
         mask: Which rows are points, shape ``(B, N)``; None: all.
+        arrows: Arrows at the points, each of shape ``(B, N, 3)``, or a list of ``(N_i, 3)``.
     """
     if not isinstance(points, Tensor):
-        return [cloud[..., :3] for cloud in points]
-    points = points[..., :3]
+        return [with_tips(cloud, [a[i] for a in arrows]) for i, cloud in enumerate(points)]
     if mask is None or bool(mask.all()):
-        return points
+        return with_tips(points, arrows)
     if mask.shape != points.shape[:2]:
         raise ValueError(
             f"the mask of points must have shape {tuple(points.shape[:2])} to match them, "
             f"got {tuple(mask.shape)}"
         )
-    return [cloud[row.bool()] for cloud, row in zip(points, mask, strict=True)]
+    rows = mask.bool().repeat(1, 1 + len(arrows))
+    return [cloud[row] for cloud, row in zip(with_tips(points, arrows), rows, strict=True)]
+
+
+def with_tips(points: Tensor, arrows: Sequence[Tensor]) -> Tensor:
+    """Return positions, and behind them the tips of arrows at them: ``(…, N · (1 + arrows), 3)``.
+
+    Raises:
+        ValueError: If there is not one arrow a point.
+    """
+    points = points[..., :3]
+    for arrow in arrows:
+        if arrow.shape != points.shape:
+            raise ValueError(
+                f"point_vectors must have shape {tuple(points.shape)}, one a point, got "
+                f"{tuple(arrow.shape)}; use 'vectors' for others"
+            )
+    return torch.cat([points, *(points + arrow for arrow in arrows)], -2) if arrows else points
 
 
 def volume_buckets(volumes: Any, g: Element) -> list[Tensor] | None:

@@ -138,7 +138,8 @@ class _Kick(nn.Module):
         along = self.pair(seen)  # (B, N, N, 2)
         own = self.own(tokens)  # (B, N, 4)
         pushed: Tensor = torch.einsum("bijk,bijkc->bic", along, arrows)
-        return pushed + own[..., :1] * v + own[..., 1:]
+        kick: Tensor = pushed + own[..., :1] * v + own[..., 1:]
+        return kick
 
 
 class _Messages(nn.Module):

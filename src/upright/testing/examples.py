@@ -276,6 +276,11 @@ def _oriented_boxes_3d(request: Request) -> kinds_space.OrientedBoxes3D:
     return kinds_space.OrientedBoxes3D(data.to(request.dtype))
 
 
+@register_example(kinds_space.PointVectors)
+def _point_vectors(request: Request) -> kinds_space.PointVectors:
+    return kinds_space.PointVectors(_drawn(request, 6, 3).to(request.dtype))
+
+
 @register_example(kinds_space.PointMask)
 def _point_mask(request: Request) -> kinds_space.PointMask:
     return kinds_space.PointMask(_drawn(request, 6) > 0)
