@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,10 +78,19 @@ def write_folder(
 
 
 def _swap(new: Path, folder: Path, keeps: Callable[[str], bool]) -> None:
-    """Put ``new`` where ``folder`` is; whatever goes wrong, one of the two is there whole."""
+    """Put ``new`` where ``folder`` is; whatever goes wrong, one of the two is there whole.
+
+    Where the system can exchange two folders there is no moment at which none is there, and what is kept is
+    in both until the old one goes.
+    """
     if not folder.exists():
         os.rename(new, folder)
         return
+    for entry in folder.iterdir():
+        if keeps(entry.name):
+            _share(entry, new / entry.name)
+    if _exchange(new, folder):
+        return  # `new` is the old one now, which the caller removes
     old = _beside(folder)
     os.rename(folder, old)
     try:
@@ -87,10 +98,37 @@ def _swap(new: Path, folder: Path, keeps: Callable[[str], bool]) -> None:
     except BaseException:
         os.rename(old, folder)
         raise
-    for entry in old.iterdir():
-        if keeps(entry.name):
-            os.rename(entry, folder / entry.name)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _share(entry: Path, other: Path) -> None:
+    """Give a file, or all files of a folder, a second name; copy them where there are no second names."""
+
+    def link(source: str, target: str) -> str:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(source, target, follow_symlinks=False)
+        return target
+
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.copytree(entry, other, symlinks=True, copy_function=link)
+    else:
+        link(str(entry), str(other))
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system, or the disk, cannot."""
+    names = {"linux": ("renameat2", 2), "darwin": ("renameatx_np", 2)}  # RENAME_EXCHANGE, RENAME_SWAP
+    if sys.platform not in names:
+        return False
+    name, flag = names[sys.platform]
+    here = {"linux": -100, "darwin": -2}[sys.platform]  # AT_FDCWD
+    try:
+        call = getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return False
+    return int(call(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(flag))) == 0
 
 
 def sync_folder(folder: Path) -> None:

@@ -71,7 +71,7 @@ def fetch(repo_id: str, files: Sequence[str], **settings: Unpack[Download]) -> P
         why = "is not asked (local_files_only=True)" if alone else "cannot be reached"
         raise FetchError(f"it {why}, and the cache here does not hold it") from error
     except Exception as error:  # the hub raises many kinds
-        raise FetchError(_first_line(error)) from error
+        raise FetchError(first_line(error)) from error
 
 
 def upload(folder: Path, repo_id: str, *, stale: str, **settings: Unpack[Upload]) -> str:
@@ -119,13 +119,14 @@ def upload(folder: Path, repo_id: str, *, stale: str, **settings: Unpack[Upload]
         if getattr(getattr(error, "response", None), "status_code", 401) not in (401, 403):
             raise
         raise PermissionError(
-            f"the hub does not let you write to {repo_id!r} ({_first_line(error)}); log in with "
+            f"the hub does not let you write to {repo_id!r} ({first_line(error)}); log in with "
             "'hf auth login', or pass token=…"
         ) from error
     return str(commit.commit_url)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its name."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from typing_extensions import Unpack
 
+from ._budget import Budget
 from ._checks import check_choice
 from ._described import OTHER_WEIGHTS, WEIGHTS, decoded, describe, own, weights_file
 from ._files import write_folder
-from ._online import Download, FetchError, Upload, check_settings, fetch, upload
+from ._online import Download, FetchError, Upload, check_settings, fetch, first_line, upload
 from ._packing import StoredDtype, pack, unpack
 from .adapter.adapted import Adapted
 from .adapter.views import DEFAULT, OWN, Alternative
@@ -154,8 +154,9 @@ def load(
         for other in others:  # raises where they do not fit
             first.replace(**other.settings, canonicalizer=other.canonicalizer)
         return first.replace(others=others) if others else first
-    except (TypeError, ValueError) as error:
-        raise LoadError(f"{path / MANIFEST} holds adapter settings that do not fit: {error}") from error
+    except Exception as error:  # what stands in the file may be anything
+        reason = first_line(error)
+        raise LoadError(f"{path / MANIFEST} holds adapter settings that do not fit: {reason}") from error
 
 
 def load_canonicalizer(
@@ -264,8 +265,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
             f"{Path(folder)} was not saved by upright (it holds no {MANIFEST}); "
             "give a folder that save_pretrained wrote"
         ) from None
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{path} cannot be read ({error}); save the model again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise LoadError(f"{path} cannot be read ({first_line(error)}); save the model again") from error
     return Manifest.from_dict(data, str(path))
 
 
@@ -289,12 +290,13 @@ def _packed(canonicalizer: Canonicalizer, dtype: StoredDtype) -> bytes:
 def _load_weights(
     path: Path, manifest: Manifest, given: Canonicalizer | None, trust_code: bool, file: str = WEIGHTS
 ) -> Canonicalizer:
-    made = given if given is not None else _build(path, manifest, trust_code)
+    state = _read_weights(path, manifest, file)
+    stored = sum(tensor.numel() for tensor in state.values())
+    made = given if given is not None else _build(path, manifest, trust_code, stored)
     if str(made.group) != manifest.group:
         raise LoadError(
             f"{path} holds a canonicalizer of {manifest.group}, but canonicalizer is one of {made.group}"
         )
-    state = _read_weights(path, manifest, file)
     own = made.state_dict()
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     if missing or extra:
@@ -319,8 +321,11 @@ def _load_weights(
     return made.eval()
 
 
-def _build(path: Path, manifest: Manifest, trust_code: bool) -> Canonicalizer:
-    """Build the canonicalizer that a manifest describes, untrained, without touching the random state."""
+def _build(path: Path, manifest: Manifest, trust_code: bool, stored: int) -> Canonicalizer:
+    """Build the canonicalizer that a manifest describes, untrained, without touching the random state.
+
+    What it describes may not be larger than the numbers that are stored for it.
+    """
     if manifest.canonicalizer is None:
         raise LoadError(
             f"{path} holds the weights of a {manifest.canonicalizer_class} that was not made by "
@@ -333,13 +338,13 @@ def _build(path: Path, manifest: Manifest, trust_code: bool) -> Canonicalizer:
                 f"{path} names the code {config.network!r} for its network; pass trust_code=True to run it, "
                 "or build the canonicalizer yourself and pass it as canonicalizer=…"
             )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), Budget(stored):
             return build(config)
     except LoadError:
         raise
-    except (TypeError, ValueError, ImportError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except Exception as error:  # what stands in the file may be anything
         raise LoadError(
-            f"{path / MANIFEST} describes a canonicalizer that cannot be built: {error}"
+            f"{path / MANIFEST} describes a canonicalizer that cannot be built: {first_line(error)}"
         ) from error
 
 
@@ -358,8 +363,8 @@ def _read_weights(path: Path, manifest: Manifest, name: str) -> dict[str, Tensor
         )
     try:
         return unpack(safetensors.torch.load(data))
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise LoadError(f"{file} is damaged ({error}); save or download it again") from error
+    except Exception as error:  # of a damaged file any kind
+        raise LoadError(f"{file} is damaged ({first_line(error)}); save or download it again") from error
 
 
 def _rebuild_model(path: Path, manifest: Manifest, trust_code: bool) -> Callable[..., Any]:

@@ -138,6 +138,8 @@ class ContinuousCanonicalizer(NetworkCanonicalizer):
         sheet = tops // one
         rows = torch.arange(len(density), device=density.device).unsqueeze(1)
         angle, log = grid.refined(density[rows, sheet], tops % one)
+        unknown = log_probs.isnan().any(1, keepdim=True)  # a picture that is not finite is left as it is
+        angle, log, sheet = (part.masked_fill(unknown, 0) for part in (angle, log, sheet))
         total = masses.sum(-1, keepdim=True)
         listed = self._elements(angle, sheet, log)
         return Pose(

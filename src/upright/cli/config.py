@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from .errors import UserError, one_line
@@ -50,7 +51,7 @@ def _read(path: str) -> dict[Any, Any]:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"--config {path} does not exist; give a YAML file whose keys are flags") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--config {path} is no readable YAML file: {one_line(error)}") from error
     if data is None:
         return {}
@@ -66,11 +67,11 @@ def _convert(path: str, action: argparse.Action, value: Any) -> Any:
     where = f"{path}: {action.dest.replace('_', '-')}"
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise UserError(f"{where} must be true or false, got {value!r}")
+            raise UserError(f"{where} must be true or false, got {brief(value)}")
         return value
     several = action.nargs not in (None, "?")
     if isinstance(value, list) != several and not (several and isinstance(value, str)):
-        raise UserError(f"{where} must be {'a list' if several else 'one value'}, got {value!r}")
+        raise UserError(f"{where} must be {'a list' if several else 'one value'}, got {brief(value)}")
     values = [_one(where, action, v) for v in (value if isinstance(value, list) else [value])]
     if isinstance(action.nargs, int) and len(values) != action.nargs:
         raise UserError(f"{where} must have {action.nargs} values, got {len(values)}")
@@ -80,13 +81,15 @@ def _convert(path: str, action: argparse.Action, value: Any) -> Any:
 def _one(where: str, action: argparse.Action, value: Any) -> Any:
     if value is None or isinstance(value, (dict, list, bool)):
         raise UserError(
-            f"{where} must be a word or a number, got {value!r}; leave the key out for the default"
+            f"{where} must be a word or a number, got {brief(value)}; leave the key out for the default"
         )
     kind: Any = action.type or str
     try:
         converted = kind(str(value))
     except (TypeError, ValueError, argparse.ArgumentTypeError):
-        raise UserError(f"{where} must be of type {getattr(kind, '__name__', kind)}, got {value!r}") from None
+        raise UserError(
+            f"{where} must be of type {getattr(kind, '__name__', kind)}, got {brief(value)}"
+        ) from None
     if action.choices is not None and converted not in action.choices:
-        raise UserError(f"{where} must be one of {', '.join(map(str, action.choices))}, got {value!r}")
+        raise UserError(f"{where} must be one of {', '.join(map(str, action.choices))}, got {brief(value)}")
     return converted

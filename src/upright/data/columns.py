@@ -21,12 +21,15 @@ class Column:
     class_names: tuple[str, ...] = ()
 
     def numbers(self, values: Sequence[Any]) -> tuple[list[int], list[str]]:
-        """Return class numbers and names; labels that are words are numbered in alphabetical order."""
-        if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
-            return list(values), list(self.class_names)
-        names = sorted({str(v) for v in values})
+        """Return class numbers and names; labels that are words are numbered in alphabetical order.
+
+        A missing label is -1, the label of pictures without one.
+        """
+        if all(v is None or (isinstance(v, int) and not isinstance(v, bool)) for v in values):
+            return [-1 if v is None else v for v in values], list(self.class_names)
+        names = sorted({str(v) for v in values if v is not None})
         order = {name: i for i, name in enumerate(names)}
-        return [order[str(v)] for v in values], names
+        return [-1 if v is None else order[str(v)] for v in values], names
 
 
 def read_columns(
@@ -42,10 +45,17 @@ def read_columns(
     label = next((n for n in labels if n in schema.names), None)
     if image is None:
         raise ValueError(_missing(name, schema.names))
-    features = (
-        json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    )
-    return Column(image), Column(label, tuple(features.get(label, {}).get("names") or ())) if label else None
+    return Column(image), Column(label, _class_names(schema, label)) if label else None
+
+
+def _class_names(schema: Any, label: str) -> tuple[str, ...]:
+    """Return the class names that the metadata give; none where these are damaged."""
+    try:
+        said = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = said.get("info", {}).get("features", {}).get(label, {}).get("names")
+        return tuple(map(str, names or ()))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return ()
 
 
 def hub_columns(

@@ -12,6 +12,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+MAX_PIXELS = 178_956_970
+"""Pictures of more pixels are not decoded: a file of a few bytes may claim any number of them."""
 _TAIL = 4096
 
 
@@ -33,13 +35,31 @@ def read_picture(source: str | Path | bytes, least: int | None = None) -> Image.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata does not matter here
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            with open_picture(source) as opened:
                 if least is not None:
                     opened.draft(None, (least, least))
                 opened.load()
                 return as_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, Image.DecompressionBombError) as error:
+    except UnreadablePictureError:
+        raise
+    except Exception as error:  # decoders of damaged files raise any kind
         raise UnreadablePictureError(_reason(error)) from error
+
+
+def open_picture(source: str | Path | bytes) -> Image.Image:
+    """Open a picture without decoding it, whatever limit of pixels Pillow itself is set to.
+
+    Raises:
+        UnreadablePictureError: If it has more than `MAX_PIXELS`.
+        OSError: If it is no image; damaged files raise other kinds, too.
+    """
+    opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    if opened.width * opened.height > MAX_PIXELS:
+        opened.close()
+        raise UnreadablePictureError(
+            f"it claims {opened.width}×{opened.height} pixels, more than the {MAX_PIXELS:,} that are decoded"
+        )
+    return opened
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:

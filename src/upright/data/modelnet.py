@@ -143,14 +143,17 @@ def read_hdf5(files: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
     parts: dict[str, list[Any]] = {name: [] for name in names}
     files = list(files)
     for path in files:
-        with h5py.File(path, "r") as file:
-            lacking = {"data", "label"} - set(file)
-            if lacking:
-                raise ValueError(
-                    f"{path} must hold data and label, got {', '.join(sorted(file)) or 'nothing'}"
-                )
-            for name in parts.keys() & set(file):
-                parts[name].append(file[name][:])
+        try:
+            with h5py.File(path, "r") as file:
+                held = {name: file[name][:] for name in parts.keys() & set(file)}
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of a damaged file any kind
+            raise ValueError(f"{path} is no readable HDF5 file: {str(error).splitlines()[0]}") from error
+        if {"data", "label"} - set(held):
+            raise ValueError(f"{path} must hold data and label, got {', '.join(sorted(held)) or 'nothing'}")
+        for name, array in held.items():
+            parts[name].append(array)
     return {name: np.concatenate(found) for name, found in parts.items() if len(found) == len(files)}
 
 

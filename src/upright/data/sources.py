@@ -177,7 +177,7 @@ def _tables(
         image, label = read_columns(paths[0], schema, _IMAGE_COLUMNS, _LABEL_COLUMNS)
         wanted = [image.name, *([label.name] if labels and label else [])]
         table = pa.concat_tables([pq.read_table(p, columns=wanted) for p in paths])
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{paths[0]} is not a readable Parquet file: {str(error).splitlines()[0]}"
         ) from error

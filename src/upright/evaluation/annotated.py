@@ -148,7 +148,7 @@ def _from_table(task: str, path: Path) -> tuple[list[Any], list[Any], Read]:
             )
             raise ValueError(f"{path} must have {needed} for task {task!r}, got the columns {names}")
         table = pq.read_table(path, columns=["image", target])
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no readable Parquet file: {str(error).splitlines()[0]}") from error
     pictures, raw = (
         [_cell(cell, path.parent) for cell in table.column(n).to_pylist()] for n in ("image", target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..adapter.spec import Size
+from ..data.decode import open_picture
 
 Read = Callable[[Any, Size], Any]
 """Makes a target of what stands for it, given the (height, width) of its picture."""
@@ -38,20 +37,26 @@ MAPS: dict[str, Read] = {"segmentation": read_map, "depth": read_depth}
 
 
 def _values(raw: Any, size: Size) -> np.ndarray:
-    if isinstance(raw, Path) and raw.suffix == ".npy":
-        values = np.load(raw)
-    else:
-        try:
-            with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as opened:
+    try:
+        if isinstance(raw, Path) and raw.suffix == ".npy":
+            values = np.load(raw, allow_pickle=False)
+        else:
+            with open_picture(raw) as opened:
                 values = np.array(opened)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"the map {_name(raw)} cannot be read: {error}") from error
+    except Exception as error:  # readers of damaged files raise any kind
+        raise ValueError(f"the map {_name(raw)} cannot be read: {_first_line(error)}") from error
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"the map {_name(raw)} must hold numbers, got {values.dtype}")
     if values.ndim != 2 or values.shape != size:
         raise ValueError(
             f"the map {_name(raw)} must hold one number a pixel, {size[0]}×{size[1]} as its picture, got "
             f"shape {values.shape}"
         )
     return np.asarray(values, np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _name(raw: Any) -> str:
@@ -61,8 +66,8 @@ def _name(raw: Any) -> str:
 def read_instances(raw: Any, size: Size) -> dict[str, Tensor]:
     """Return the things of a map that numbers them from 1: masks, the boxes around them, label 1."""
     numbers = read_map(raw, size)
-    masks = numbers == torch.arange(1, int(numbers.max()) + 1).view(-1, 1, 1)
-    masks = masks[masks.flatten(1).any(1)]
+    found = torch.unique(numbers[numbers > 0])  # as many as there are, however large
+    masks = numbers == found.view(-1, 1, 1)
     return {
         "masks": masks,
         "boxes": boxes_around(masks),
@@ -97,23 +102,37 @@ def read_coco(root: Path, path: Path, task: str) -> tuple[list[Any], list[Any], 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         images = {image["id"]: image for image in data["images"]}
+        names = [str(image["file_name"]) for image in images.values()]
         things: dict[Any, list[Any]] = {number: [] for number in images}
         for thing in data["annotations"]:
             things[thing["image_id"]].append(thing)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} must be JSON in COCO's layout, with 'images' and 'annotations': {type(error).__name__}: "
             f"{error}"
         ) from error
     folders = [folder for folder in (root, root / "images") if folder.is_dir()]
     pictures = []
-    for image in images.values():
-        found = next((f / image["file_name"] for f in folders if (f / image["file_name"]).is_file()), None)
+    for name in names:
+        found = next((f / name for f in folders if "\0" not in name and (f / name).is_file()), None)
         if found is None:
-            raise FileNotFoundError(f"{path} names {image['file_name']!r}, which is not in {root}")
+            raise FileNotFoundError(f"{path} names {name!r}, which is not in {root}")
         pictures.append(found)
     raw = [(images[number], things[number]) for number in images]
-    return pictures, raw, lambda one, size: _things(one, size, task)
+    return pictures, raw, lambda one, size: _checked_things(one, size, task, path)
+
+
+def _checked_things(raw: Any, size: Size, task: str, path: Path) -> dict[str, Tensor]:
+    """Return the things of a picture; raises ValueError, which names the file, if they cannot be read."""
+    try:
+        return _things(raw, size, task)
+    except ImportError:
+        raise
+    except Exception as error:  # what stands in the file may be anything
+        what = f"lacks {error}" if isinstance(error, KeyError) else _first_line(error)
+        raise ValueError(
+            f"{path}: the annotations of {raw[0]['file_name']!r} cannot be read: {what}"
+        ) from error
 
 
 def _things(raw: tuple[Mapping[str, Any], list[Any]], size: Size, task: str) -> dict[str, Tensor]:
@@ -127,6 +146,8 @@ def _things(raw: tuple[Mapping[str, Any], list[Any]], size: Size, task: str) -> 
     if task == "keypoints":
         things = [thing for thing in things if thing.get("keypoints")]
     boxes = torch.tensor([thing["bbox"] for thing in things], dtype=torch.float32).view(-1, 4)
+    if not bool(boxes.isfinite().all()):
+        raise ValueError(f"boxes must be finite numbers, got {boxes[~boxes.isfinite().all(1)][0].tolist()}")
     boxes[:, 2:] += boxes[:, :2]  # x, y, width, height before
     made = {
         "boxes": boxes,
@@ -150,9 +171,16 @@ def _mask(segmentation: Any, size: Size) -> Tensor:
         from faster_coco_eval.core import mask as coder
     except ImportError as error:
         raise ImportError("masks of COCO need faster-coco-eval; pip install 'upright[metrics]'") from error
-    if isinstance(segmentation, list):
+    whole = isinstance(segmentation, list)  # else run lengths, which say of what canvas they are
+    if not whole and tuple(segmentation["size"]) != tuple(size):
+        raise ValueError(
+            f"run lengths must be of {size[0]}×{size[1]} as the picture, got {segmentation['size']}"
+        )
+    if whole:
         coded = coder.merge(coder.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation.get("counts"), list):
+    elif isinstance(segmentation["counts"], list):
+        if sum(segmentation["counts"]) != size[0] * size[1] or min(segmentation["counts"]) < 0:
+            raise ValueError(f"run lengths must fill {size[0]}×{size[1]}, got {sum(segmentation['counts'])}")
         coded = coder.frPyObjects(segmentation, *size)
     else:
         coded = segmentation

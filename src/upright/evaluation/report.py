@@ -309,7 +309,7 @@ class Report:
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} must be a report written by Report.save, got no valid JSON: {error}"
             ) from error

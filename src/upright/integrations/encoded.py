@@ -91,12 +91,14 @@ def read_encoded(data: bytes | str, name: str = "picture") -> Encoded:
                 f"{name} must be base64 or a data URL of a picture, got {data[:40]!r}; "
                 "open files and addresses first"
             ) from error
-    from PIL import Image, UnidentifiedImageError
+    from ..data.decode import UnreadablePictureError, open_picture
 
     try:
-        picture = Image.open(io.BytesIO(content))
+        picture = open_picture(content)
         picture.load()
-    except (UnidentifiedImageError, OSError) as error:
+    except UnreadablePictureError as error:
+        raise ValueError(f"{name} holds a picture that is too large: {error}") from error
+    except Exception as error:  # decoders of damaged files raise any kind
         raise ValueError(
             f"{name} must hold a picture file, got {len(content)} bytes that begin with {content[:8]!r}"
         ) from error

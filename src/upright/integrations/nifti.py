@@ -45,8 +45,8 @@ class Scan:
 
     @property
     def codes(self) -> str:
-        """Where the axes i, j, k run to: ``"RAS"`` is to the right, front and head, ``"L"`` to the left."""
-        return "".join(_nibabel().aff2axcodes(self.affine.numpy()))
+        """Where the axes i, j, k run to: ``"RAS"`` is right, front, head, ``"L"`` left, ``"?"`` nowhere."""
+        return "".join(code or "?" for code in _nibabel().aff2axcodes(self.affine.numpy()))
 
     @property
     def pose(self) -> Element:
@@ -149,7 +149,8 @@ def read_scan(source: Any, *, dtype: torch.dtype | None = None) -> Scan:
 
     Raises:
         ImportError: If ``nibabel`` is missing.
-        ValueError: If the image has other than three or four axes, or voxels that are no numbers.
+        ValueError: If the file is damaged or none of the kind, or the image has other than three or four
+            axes, voxels that are no numbers, or an affine that is not finite.
 
     Example:
         >>> import nibabel, numpy
@@ -163,12 +164,22 @@ def read_scan(source: Any, *, dtype: torch.dtype | None = None) -> Scan:
     nib = _nibabel()
     import numpy as np
 
-    image = nib.load(source) if isinstance(source, (str, Path)) else source
-    if not isinstance(image, nib.Nifti1Image):
-        image = nib.Nifti1Image.from_image(image)
-    if len(image.shape) not in (3, 4):
-        raise ValueError(f"a scan must have shape (I, J, K) or (I, J, K, T), got {image.shape}")
-    array = np.asanyarray(image.dataobj)
+    try:
+        image = nib.load(source) if isinstance(source, (str, Path)) else source
+        if not isinstance(image, nib.Nifti1Image):
+            image = nib.Nifti1Image.from_image(image)
+        if len(image.shape) not in (3, 4):
+            raise ValueError(f"a scan must have shape (I, J, K) or (I, J, K, T), got {image.shape}")
+        array = np.asanyarray(image.dataobj)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of a damaged file any kind
+        if isinstance(error, ValueError) or not isinstance(source, (str, Path)):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{source} is no readable scan: {reason}") from error
+    if not np.isfinite(image.affine).all():
+        raise ValueError(f"the affine must be finite, got {image.affine.tolist()}; set it")
     if array.dtype.kind not in "biufc":
         raise ValueError(f"voxels must be numbers, got {array.dtype}; split colours into channels first")
     array = array[..., None] if array.ndim == 3 else array
