@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from torch import nn
 
 from upright.energies import (
+    Discriminant,
     Energy,
     Entropy,
     Layers,
@@ -20,6 +21,7 @@ from upright.energies import (
     Similarity,
     as_energy,
     combined,
+    discriminant,
     relative,
 )
 from upright.energies.combine import fitted_weights
@@ -223,6 +225,47 @@ def test_relative_distances_forget_what_moving_does_not_change():
     assert bool((torch.stack(turned).argmin(0) == 0).all())
     with pytest.raises(ValueError, match="must have elements that move"):
         relative(Mahalanobis, vectors, x, "C1")
+
+
+def test_discriminants_in_numpy(scores):
+    rng = np.random.default_rng(0)
+    differences = rng.normal(size=(40, 5)) + np.arange(5)
+    centred = differences - differences.mean(0)
+    covariance = centred.T @ centred / 40
+    covariance = 0.8 * covariance + 0.2 * np.trace(covariance) / 5 * np.eye(5)
+    direction = 2 * np.linalg.solve(covariance, differences.mean(0))
+    energy = Discriminant(vectors, torch.tensor(differences), shrinkage=0.2)
+    np.testing.assert_allclose(energy(as_pictures(scores)), -scores.double().numpy() @ direction, rtol=1e-4)
+    for wrong in (torch.rand(3), torch.rand(0, 5)):
+        with pytest.raises(ValueError, match="differences must have shape"):
+            Discriminant(vectors, wrong)
+
+
+def test_discriminants_give_log_odds_where_differences_are_gaussian():
+    rng = torch.Generator().manual_seed(0)
+    away = torch.randn(20_000, 3, generator=rng, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5])
+    mean = torch.tensor([0.5, -0.4, 0.1], dtype=torch.float64)
+    energy = Discriminant(vectors, mean + away, shrinkage=0.0)
+    d = torch.tensor([[0.3, -1.0, 0.2]], dtype=torch.float64)  # of one order; the other has -d
+    precision = 1 / torch.tensor([1.0, 4.0, 0.25], dtype=torch.float64)
+    odds = 0.5 * ((d + mean) ** 2 * precision - (d - mean) ** 2 * precision).sum()
+    assert float(energy(as_pictures(-d)) - energy(as_pictures(d))) / 2 == pytest.approx(float(odds), abs=0.03)
+
+
+def test_a_discriminant_sees_poses_through_what_tells_pictures_apart():
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(count):
+        x = torch.rand(count, 1, 4, 4, generator=rng) + 50 * torch.rand(count, 1, 1, 1, generator=rng)
+        x[:, :, 0] += 1.0  # bright on top, by far less than pictures differ
+        return x
+
+    energy, other = discriminant(vectors, draw(60), "C4", shrinkage=0.05), draw(20)
+    turned = [energy(other.rot90(k, (2, 3))) for k in range(4)]
+    assert bool((torch.stack(turned).argmin(0) == 0).all())
+    assert len(energy.differences) == 0
+    with pytest.raises(ValueError, match="must have elements that move"):
+        discriminant(vectors, draw(3), "C1")
 
 
 def test_weights_minimise_the_cross_entropy_of_the_identity():

@@ -140,6 +140,46 @@ class Mahalanobis(_OfFeatures):
 
 
 @dataclass(frozen=True, eq=False)
+class Discriminant(_OfFeatures):
+    """Minus the log odds, by one linear function, that pictures are upright and not the same ones moved.
+
+    Fisher's discriminant of the differences between the features of upright references and of the same ones
+    moved: what tells pictures apart but not poses cancels before anything is fitted. If the differences are
+    Gaussian, ``d ~ N(±m, S)``, the log odds of an order are ``2 mᵀ S⁻¹ d``: in closed form, without training
+    step by step. See `discriminant`, which makes the differences.
+
+    Attributes:
+        differences: Features of upright references less those of the same moved, shape ``(M, D)``; only
+            their mean and covariance are used, and only one direction is kept.
+        shrinkage: Share of a multiple of the identity in the covariance, in [0, 1]; None: as in
+            `Mahalanobis`, which is too little where differences of one picture resemble each other.
+
+    Reference:
+        Fisher 1936, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7.
+    """
+
+    differences: Tensor
+    shrinkage: float | None = 0.3
+    direction: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.differences
+        if known.ndim != 2 or not len(known):
+            raise ValueError(f"differences must have shape (M, D), at least one, got {tuple(known.shape)}")
+        known = known if known.dtype == torch.float64 else known.float()
+        mean = known.mean(0)
+        covariance = shrunk(known - mean, self.shrinkage).double()
+        direction = 2 * torch.linalg.solve(covariance, mean.double())
+        object.__setattr__(self, "direction", direction.float())
+        object.__setattr__(self, "differences", known[:0])
+
+    def measure(self, pictures: Tensor, answers: Answers) -> Tensor:
+        """Return minus the log odds but for a constant, shape ``(N,)``."""
+        found = self._vectors(answers)
+        return -(found @ self.direction.to(found))
+
+
+@dataclass(frozen=True, eq=False)
 class Similarity(_OfFeatures):
     """Minus the largest cosine to any of the targets: a CLIP-like score.
 
@@ -200,8 +240,38 @@ def relative(
         >>> energy(torch.rand(2, 1, 4, 4)).shape
         torch.Size([2])
     """
+    moved = _moved_features(features, pictures, group)
+    return kind(features, moved[0]) - kind(features, torch.cat(moved[1:]))
+
+
+def discriminant(
+    features: Predictor,
+    pictures: Tensor,
+    group: FiniteGroup | str,
+    *,
+    shrinkage: float | None = 0.3,
+) -> Discriminant:
+    """Return the `Discriminant` of upright pictures and the same moved by the other elements of a group.
+
+    Args:
+        features: The frozen model whose output is read, such as a `Layers`.
+        pictures: Upright references, shape ``(M, C, H, W)``, square; the more, the better.
+        group: The finite group.
+        shrinkage: See `Discriminant`.
+
+    Example:
+        >>> energy = discriminant(lambda x: x.mean(3).flatten(1), torch.rand(50, 1, 4, 4), "C4")
+        >>> energy(torch.rand(2, 1, 4, 4)).shape
+        torch.Size([2])
+    """
+    upright, *moved = _moved_features(features, pictures, group)
+    return Discriminant(features, torch.cat([upright - other for other in moved]), shrinkage)
+
+
+def _moved_features(features: Predictor, pictures: Tensor, group: FiniteGroup | str) -> list[Tensor]:
+    """Return the features of pictures moved by every element, the identity first."""
     parsed = parse_finite_group(group)
     moved = [features_of(features, act(g, Image(pictures)).data) for g in parsed.elements()]
     if len(moved) < 2:
         raise ValueError(f"group must have elements that move something, got {parsed}")
-    return kind(features, moved[0]) - kind(features, torch.cat(moved[1:]))
+    return moved
