@@ -41,6 +41,7 @@ from .nets import (
     GroupCNN,
     LiteBackbone,
     LogPolarDensity,
+    MirrorTied,
     OrbitComparer,
     OrbitScorer,
     PolarDensity,
@@ -112,9 +113,11 @@ def _orbit(
     )  # fmt: skip
 
 
-def _lite(group: FiniteGroup, *, channels: int = 3, **options: Any) -> nn.Module:
+def _lite(group: FiniteGroup, *, channels: int = 3, handed: bool = True, **options: Any) -> nn.Module:
     backbone = LiteBackbone(channels=channels, **options)
-    return OrbitComparer(backbone, group, outputs=backbone.settings["outputs"])
+    if handed:
+        return OrbitComparer(backbone, group, outputs=backbone.settings["outputs"])
+    return MirrorTied(OrbitComparer(backbone, "C4", outputs=backbone.settings["outputs"]), group)
 
 
 def _document(group: FiniteGroup, **options: Any) -> nn.Module:

@@ -8,6 +8,7 @@ network             groups                        exact
 `OrbitScorer`       every C_n, D_n                quarter turns and flips; others: resampling
 `OrbitComparer`     every C_n, D_n                the same
 `OrbitVoter`        every C_n, D_n                the same
+`MirrorTied`        D4                            always, with a network of C4 that is
 `GroupCNN`          C1, C2, C4, D1, D2, D4        always, on odd and even sizes
 `PolarNet`          every C_n, D_n                on the polar grid; the picture is resampled once
 `PolarDensity`      SO2, O2                       quarter turns and flips; others: under a degree
@@ -21,6 +22,7 @@ from .comparison import OrbitComparer as OrbitComparer
 from .group_cnn import GroupCNN as GroupCNN
 from .lite import LiteBackbone as LiteBackbone
 from .log_polar import LogPolarDensity as LogPolarDensity
+from .mirror import MirrorTied as MirrorTied
 from .orbit import OrbitScorer as OrbitScorer
 from .polar import PolarNet as PolarNet
 from .polar_density import PolarDensity as PolarDensity
