@@ -69,7 +69,7 @@ def make_particles(
         warmup: Steps before the positions and velocities that are given.
         horizon: Steps from these to the targets.
         step: Length of a step.
-        seed: Of the starts. 3000 systems of 5 bodies take about a minute on one core.
+        seed: Of the starts. 3000 systems of 5 bodies take a few seconds on one core.
 
     Returns:
         The systems, float32; simulated in float64.
@@ -144,14 +144,15 @@ def simulate(
             f"got {tuple(charges.shape)}"
         )
     check_positive("limit", limit)
-    x, v = positions, velocities
+    x, v = _systems_last(positions), _systems_last(velocities)
+    pulls = _Pulls(charges, strength, limit)
     if steps:
-        v = v + step / 2 * forces(x, charges, strength=strength, limit=limit)
+        v = v + step / 2 * pulls(x)
     for i in range(steps):
         x = x + step * v
         last = 0.5 if i == steps - 1 else 1.0
-        v = v + last * step * forces(x, charges, strength=strength, limit=limit)
-    return x, v
+        v = v + last * step * pulls(x)
+    return _systems_first(x, positions), _systems_first(v, positions)
 
 
 def forces(positions: Tensor, charges: Tensor, *, strength: float = 1.0, limit: float = math.inf) -> Tensor:
@@ -166,16 +167,38 @@ def forces(positions: Tensor, charges: Tensor, *, strength: float = 1.0, limit: 
     Returns:
         Forces, ``(…, N, 3)``.
     """
-    bodies = charges.shape[-1]
-    i, j = torch.triu_indices(bodies, bodies, 1, device=positions.device).unbind()
-    apart = positions[..., i, :] - positions[..., j, :]  # (…, pairs, 3), from j to i
-    square = apart.square().sum(-1)
-    together = square == 0
-    square = torch.where(together, torch.ones_like(square), square)
-    size = (strength * charges[..., i] * charges[..., j] / square).clamp(-limit, limit) / square.sqrt()
-    pulls = apart * torch.where(together, torch.zeros_like(size), size).unsqueeze(-1)
-    found = torch.zeros_like(positions)
-    return found.index_add(-2, i, pulls).index_add(-2, j, pulls, alpha=-1)
+    return _systems_first(_Pulls(charges, strength, limit)(_systems_last(positions)), positions)
+
+
+class _Pulls:
+    """Forces of systems that lie along the last axis, which is several times as fast as along the first."""
+
+    def __init__(self, charges: Tensor, strength: float, limit: float) -> None:
+        q = charges.flatten(0, -2).mT if charges.ndim > 1 else charges.unsqueeze(-1)  # (N, M)
+        self.i, self.j = torch.triu_indices(len(q), len(q), 1, device=q.device).unbind()
+        self.products = strength * q[self.i] * q[self.j]
+        self.limit = limit
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return forces on particles ``(N, 3, M)``."""
+        apart = x[self.i] - x[self.j]  # (pairs, 3, M), from j to i
+        square = apart.square().sum(1)
+        together = square == 0
+        square = square.masked_fill(together, 1.0)
+        size = (self.products / square).clamp(-self.limit, self.limit) / square.sqrt()
+        pulls = apart * size.masked_fill(together, 0.0).unsqueeze(1)
+        return torch.zeros_like(x).index_add(0, self.i, pulls).index_add(0, self.j, pulls, alpha=-1)
+
+
+def _systems_last(x: Tensor) -> Tensor:
+    """Return ``(…, N, 3)`` as ``(N, 3, M)``."""
+    systems = x.flatten(0, -3) if x.ndim > 2 else x.unsqueeze(0)
+    return systems.permute(1, 2, 0).contiguous()
+
+
+def _systems_first(x: Tensor, like: Tensor) -> Tensor:
+    """Return ``(N, 3, M)`` in the shape of ``like``, ``(…, N, 3)``."""
+    return x.permute(2, 0, 1).reshape(like.shape)
 
 
 def energy(positions: Tensor, velocities: Tensor, charges: Tensor, *, strength: float = 1.0) -> Tensor:
