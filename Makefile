@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test bench setup clean
+.PHONY: demo test bench docs setup clean
 
 setup: $(VENV)/.ready
 
@@ -28,5 +28,9 @@ test: setup
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(BENCH) $(if $(PEER),--peer $(PEER))
 
+docs: setup
+	$(BIN)/pip install -q -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo-out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-out site build dist .pytest_cache .mypy_cache .ruff_cache

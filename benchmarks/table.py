@@ -246,6 +246,8 @@ def insert(page: str, parts: list[str]) -> None:
 def main() -> None:
     insert("README.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()])
     insert("docs/baselines.md", baselines())
+    rows = ["", "Ways to use the same model:", "", *baselines()]
+    insert("docs/benchmarks.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost(), *rows])
 
 
 if __name__ == "__main__":

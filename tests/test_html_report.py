@@ -194,6 +194,14 @@ def test_headline_says_what_the_numbers_say(made):
     assert words.headline(equal).startswith(
         "However pictures are turned, adapting OnlyUpright changes nothing"
     )
+    near, far = (evaluation.Estimate(0.25, 0.2, high) for high in (0.31, 0.29))
+    up = evaluation.Estimate(0.3, 0.26, 0.4)
+    for bare, adapted, verdict in ((near, up, "same"), (far, up, "better"), (up, far, "worse")):
+        rows = {
+            "vanilla": dataclasses.replace(better.rows["vanilla"], orbit_mean=bare),
+            "adapted": dataclasses.replace(better.rows["adapted"], orbit_mean=adapted),
+        }
+        assert words.compare(dataclasses.replace(better, rows=rows)) == verdict
     alone = dataclasses.replace(better, rows={"vanilla": better.rows["vanilla"]})
     assert words.headline(alone) == "OnlyUpright, bare model: 25% accuracy however pictures are turned"
     assert "turned or flipped" in words.headline(made("classes, turns and flips")[0])

@@ -54,13 +54,15 @@ def headline(report: Report) -> str:
 
 
 def compare(report: Report) -> str:
-    """Say whether the adapted model's mean is ``"better"``, ``"worse"`` or, within the noise, ``"same"``."""
+    """Say whether the adapted model's mean is ``"better"``, ``"worse"`` or, within the noise, ``"same"``.
+
+    Both ran on the same pictures: they differ where neither mean lies in the interval of the other.
+    """
     bare, adapted = (report.rows[name].orbit_mean for name in ("vanilla", "adapted"))
-    lower = report.setting.lower_is_better
-    one, other = (bare, adapted) if lower else (adapted, bare)
-    if one.low > other.high:
-        return "better"
-    return "worse" if other.low > one.high else "same"
+    lower, higher = sorted((bare, adapted), key=lambda mean: mean.value)
+    if not (lower.high < higher.value and lower.value < higher.low):
+        return "same"
+    return "better" if (higher is adapted) != report.setting.lower_is_better else "worse"
 
 
 def summary(report: Report) -> list[str]:
