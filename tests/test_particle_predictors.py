@@ -3,7 +3,9 @@
 The wrong variants are run too: frames that do not see velocities, and predictors that are not adapted.
 """
 
+import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,3 +165,16 @@ def test_arrows_of_points_move_as_vectors():
     moved = act(g, PointVectors(v))
     assert isinstance(moved, PointVectors)
     assert torch.equal(moved.data, act(g, Vectors(v)).data)
+
+
+def test_page():
+    """What ``docs/space.md`` shows of particles, on four systems."""
+    page = (Path(__file__).parents[1] / "docs" / "space.md").read_text()
+    section = page.split("\n## Particles\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert "make_particles(3000)" in block
+    names = {"torch": torch, "upright": upright}
+    exec(compile(block.replace("(3000)", "(4)"), "space.md", "exec"), names)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in names["model"].parameters())
+    assert error(names["robust"], *names["data"][:4][:3]) <= 1e-5
+    assert isinstance(names["ParticleTransformer"](), torch.nn.Module)
