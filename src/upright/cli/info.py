@@ -41,6 +41,7 @@ def _installation(out: Any) -> None:
     for extra, package in (
         ("hf", "transformers"),
         ("ocr", "rapidocr"),
+        ("serve", "fastapi"),
         ("demo", "efficientnet_lite_pytorch"),
     ):
         there = importlib.util.find_spec(package) is not None

@@ -23,6 +23,7 @@ DRAWN = ("classification", "segmentation", "detection", "instances", "keypoints"
 """Tasks whose answers can be shown."""
 _MOST = 100
 _OPACITY = 150
+_COLOURS = ((230, 159, 0), (0, 158, 115), (204, 121, 167), (0, 114, 178), (213, 94, 0), (86, 180, 233))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,9 @@ def _size(made: Tensor) -> tuple[int, int]:
 
 
 def _colour(number: int) -> tuple[int, int, int]:
-    """Return colours that differ from their neighbours', by steps of the golden angle."""
+    """Return Okabe and Ito's colours, then ones that differ from their neighbours' by the golden angle."""
+    if 0 < number <= len(_COLOURS):
+        return _COLOURS[number - 1]
     hue = (0.56 + 0.61803398875 * number) % 1
     red, green, blue = colorsys.hls_to_rgb(hue, 0.52, 0.78)
     return round(255 * red), round(255 * green), round(255 * blue)

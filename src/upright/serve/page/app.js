@@ -229,7 +229,7 @@ function note(wish, pose) {
   const gap = Math.abs(((expected - pose.degrees + 900) % 360) - 180);
   if (gap < 0.5) return wish.degrees || wish.flip ? "That is how you turned it: it is turned back before the model looks." : "";
   if (state.info.poses && gap <= 180 / state.info.poses.length + 0.01) {
-    return `${group} has no ${degreesText(wish.degrees)}: ${degreesText(gap)} of tilt stay.`;
+    return `${group} has no ${degreesText(wish.degrees)}: a tilt of ${degreesText(gap)} stays.`;
   }
   return `You turned it by ${degreesText(wish.degrees)}.`;
 }

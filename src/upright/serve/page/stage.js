@@ -46,7 +46,8 @@ export function drawTurned(canvas, bitmap, degrees, flip) {
       pen.save();
       pen.translate(i * width, j * height);
       pen.scale(i ? -1 : 1, j ? -1 : 1);
-      pen.drawImage(bitmap, -width / 2, -height / 2);
+      const more = i || j ? 1 : 0; // mirrored copies reach under the picture, so that no seam shows
+      pen.drawImage(bitmap, -width / 2 - more, -height / 2 - more, width + 2 * more, height + 2 * more);
       pen.restore();
     }
   }
