@@ -62,7 +62,7 @@ class Service:
     """Answers what a model says of a picture, bare and adapted.
 
     Args:
-        robust: The adapted model; its group must turn and flip the plane.
+        robust: The adapted model, which is put into evaluation mode; its group must turn or flip the plane.
         loaded: The model with its preprocessing and class names.
         task: What the model does: a name in `upright.serve.DRAWN`, or a task of one's own that reads its
             output, such as ``upright.evaluation.detection(read=…)``.
@@ -92,7 +92,7 @@ class Service:
                 f"the page turns pictures in the plane, and {robust.group} does not; "
                 "serve one of C<n>, D<n>, SO2 or O2"
             )
-        self.robust, self.loaded, self.device = robust, loaded, device
+        self.robust, self.loaded, self.device = robust.eval(), loaded, device
         made = task_by_name(task) if isinstance(task, str) else task
         self.task = DRAWN[0] if made is None else made.name
         self._task = None if self.task == DRAWN[0] else made
