@@ -211,6 +211,22 @@ def test_large_bodies_see_the_answer():
         assert raw(address, head + chunks)[0].startswith(b"HTTP/1.1 413 ")
 
 
+def test_endless_bodies_are_not_collected():
+    with running(service(limits=Limits(max_bytes=100_000))) as (address, _), connection(address) as endless:
+        endless.sendall(HEAD.replace("Content-Length: {}", "Transfer-Encoding: chunked").encode())
+        assert accepted(endless, b"C350\r\n" + b"\0" * 50_000 + b"\r\n", 1200) < 600  # most of it in buffers
+
+
+def accepted(made, chunk, most):
+    """Send a chunk again and again; return how often the other side let that happen."""
+    for count in range(most):
+        try:
+            made.sendall(chunk)
+        except ConnectionError:
+            return count
+    return most
+
+
 def test_heads_that_are_none():
     with running(service()) as (address, _):
         for head in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * 99_999):
