@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(_setups(rows))
     seconds = time.perf_counter() - began
     console.print(
-        f"\nWritten to [bold]{args.output}[/]: reports (JSON), polar plots, gallery. {seconds:.0f} s."
+        f"\nWritten to [bold]{args.output}[/]: reports (photos.html to look at; JSON), polar plots, gallery. "
+        f"{seconds:.0f} s."
     )
     return 0
 

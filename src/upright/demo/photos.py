@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..evaluation import Report, evaluate, plot_gallery
+from ..evaluation import Report, evaluate, plot_gallery, samples
 from ..factory import adapt
 
 PHOTOS: tuple[tuple[str, str], ...] = (
@@ -64,10 +63,10 @@ def views(photo: Any, count: int) -> list[Any]:
 
 
 def photo_demo(folder: Path, *, views_per_photo: int = 8) -> Report:
-    """Adapt EfficientNet-Lite0 to quarter turns without any training; write table, polar plot and gallery.
+    """Adapt EfficientNet-Lite0 to quarter turns without any training; write a page and figures.
 
     Args:
-        folder: Where ``photos.json``, ``photos-angles.png`` and ``photos-gallery.png`` go.
+        folder: Where ``photos.json``, ``photos.html``, ``photos-angles.png`` and ``photos-gallery.png`` go.
         views_per_photo: Crops of every photo.
 
     Returns:
@@ -83,9 +82,9 @@ def photo_demo(folder: Path, *, views_per_photo: int = 8) -> Report:
     report.save(folder / "photos.json")
     report.plot_angles(folder / "photos-angles.png")
     whole = pictures[::views_per_photo]
-    _gallery(robust, whole, loaded.class_names, folder / "photos-gallery.png")
+    mean, std, names = (127 / 255,) * 3, (128 / 255,) * 3, loaded.class_names
+    plot_gallery(robust, whole, folder / "photos-gallery.png", names, count=8, mean=mean, std=std)
+    shown = samples(robust, whole, class_names=names, mean=mean, std=std)
+    told = replace(report, setting=replace(report.setting, command="upright demo"))
+    told.to_html(folder / "photos.html", shown)
     return report
-
-
-def _gallery(robust: Any, pictures: Tensor, names: Sequence[str], path: Path) -> None:
-    plot_gallery(robust, pictures, path, names, count=8, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
