@@ -166,22 +166,54 @@ def _things(raw: tuple[Mapping[str, Any], list[Any]], size: Size, task: str) -> 
 
 
 def _mask(segmentation: Any, size: Size) -> Tensor:
-    """Return a mask, shape ``size``, bool, of polygons or of run lengths."""
+    """Return a mask, shape ``size``, bool, of polygons or of run lengths.
+
+    What stands in a file is checked first: the decoder, written in C++, takes it at its word.
+
+    Raises:
+        ValueError: If polygons lie far off the picture, or run lengths do not fill it.
+    """
     try:
         from faster_coco_eval.core import mask as coder
     except ImportError as error:
         raise ImportError("masks of COCO need faster-coco-eval; pip install 'upright[metrics]'") from error
-    whole = isinstance(segmentation, list)  # else run lengths, which say of what canvas they are
-    if not whole and tuple(segmentation["size"]) != tuple(size):
-        raise ValueError(
-            f"run lengths must be of {size[0]}×{size[1]} as the picture, got {segmentation['size']}"
-        )
-    if whole:
-        coded = coder.merge(coder.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        if sum(segmentation["counts"]) != size[0] * size[1] or min(segmentation["counts"]) < 0:
-            raise ValueError(f"run lengths must fill {size[0]}×{size[1]}, got {sum(segmentation['counts'])}")
-        coded = coder.frPyObjects(segmentation, *size)
+    if isinstance(segmentation, list):
+        coded = coder.merge(coder.frPyObjects(_polygons(segmentation, size), *size))
     else:
-        coded = segmentation
+        if list(segmentation["size"]) != list(size):
+            got = segmentation["size"]
+            raise ValueError(f"run lengths must be of {size[0]}×{size[1]} as the picture, got {got!r:.40}")
+        coded = coder.frPyObjects({"size": list(size), "counts": _runs(segmentation["counts"], size)}, *size)
     return torch.from_numpy(np.ascontiguousarray(coder.decode(coded))).bool()
+
+
+def _polygons(polygons: list[Any], size: Size) -> list[list[float]]:
+    """Return polygons as lists of numbers: x and y of one corner after the other."""
+    reach = 4.0 * max(size)
+    made = [[float(v) for v in polygon] for polygon in polygons]
+    for polygon in made:
+        if len(polygon) < 6 or len(polygon) % 2 or not all(abs(v) <= reach for v in polygon):
+            raise ValueError(
+                f"a polygon must be three or more pairs x, y on the picture or near it, got {polygon!r:.60}"
+            )
+    if not made:
+        raise ValueError("a segmentation must hold a polygon, got none")
+    return made
+
+
+def _runs(counts: Any, size: Size) -> list[int]:
+    """Return run lengths as numbers, also those packed as text, six bits a character with differences."""
+    runs = list(counts) if isinstance(counts, list) else []
+    at, data = 0, b"" if isinstance(counts, list) else counts.encode() if isinstance(counts, str) else counts
+    while at < len(data):
+        value, shift, more = 0, 0, True
+        while more and shift < 60:
+            bits = data[at] - 48
+            value |= (bits & 0x1F) << shift
+            more, shift, at = bool(bits & 0x20), shift + 5, at + 1
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
+        raise ValueError(f"run lengths must be whole numbers that fill {size[0]}×{size[1]}, got {runs!r:.60}")
+    return runs
