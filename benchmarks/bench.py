@@ -60,6 +60,8 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "segmentation": ("segmentation",),
     "ocr": ("ocr",),
     "energies": ("energies cifar --epochs 4", "energies tiny --epochs 0"),
+    "distilled": ("distilled --threads 1",),
+    "mirrored": ("mirrored --threads 1",),
     "pose-error": (
         "pose_error --steps 750",
         "pose_error --group SO2xscale --steps 450 --output runs/so2xscale-tiny",

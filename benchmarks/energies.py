@@ -42,6 +42,8 @@ from upright.evaluation.degrade import reencoded
 from upright.losses import moved_log_probs
 from upright.training import distil
 
+PART = 500
+"""Pictures that are read, and kept in the cache, together."""
 GRID = 4
 """Side of the grid that maps are pooled to: the layout must stay, or a turn could not be told."""
 
@@ -52,12 +54,13 @@ class Setting:
     Args:
         name: ``"cifar"`` or ``"tiny"``.
         smoke: Whether a few pictures are enough.
+        counts: How many pictures of each split there are.
     """
 
-    def __init__(self, name: str, smoke: bool) -> None:
+    def __init__(self, name: str, smoke: bool, counts: tuple[int, int, int, int] | None = None) -> None:
         self.name = name
-        counts = (2000, 10_000, 2000, 8000) if name == "cifar" else (1000, 1500, 400, 1500)
-        counts = (24, 60, 24, 24) if smoke else counts
+        usual = (2000, 10_000, 2000, 8000) if name == "cifar" else (1000, 1500, 400, 1500)
+        counts = (24, 60, 24, 24) if smoke else counts or usual
         self.counts = dict(zip(("test", "references", "tune", "taught"), counts, strict=True))
         starts = (0, 0, 10_000, 12_000) if name == "cifar" else (0, 0, 9000, 3000)
         self.starts = dict(zip(self.counts, starts, strict=True))
@@ -73,14 +76,23 @@ class Setting:
             self.layers = ["_blocks.4", "_blocks.10", "_blocks.14", "_blocks.15"]
         self.model = self.model.to(memory_format=torch.channels_last).eval()
 
-    def pictures(self, split: str) -> tuple[Tensor, Tensor]:
+    def parts(self, split: str) -> list[tuple[str, int, int]]:
+        """Return source, start and end of the parts in which what the predictor says is kept."""
+        first, source = self.starts[split], "test" if split == "test" else "train"
+        last = first + self.counts[split]
+        return [(source, at, min(at + PART, last)) for at in range(first, last, PART)]
+
+    def whole(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return all pictures of a split, and labels."""
+        parts = self.parts(split)
+        return self.pictures(parts[0][0], parts[0][1], parts[-1][2])
+
+    def pictures(self, source: str, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return pictures as the predictor takes them, and labels."""
-        count, source = self.counts[split], "test" if split == "test" else "train"
-        first = self.starts[split]
         if self.name == "cifar":
             x, y = pictures("cifar10", source)
-            return x[first : first + count].float() / 255, y[first : first + count]
-        found, y = photos("tiny-imagenet", source, first + count)
+            return x[first:last].float() / 255, y[first:last]
+        found, y = photos("tiny-imagenet", source, last)
         return torch.stack([self.preprocess(p) for p in found[first:]]), y[first:]
 
     def classes(self) -> Tensor:
@@ -97,12 +109,18 @@ Table = dict[str, Tensor]
 """What a predictor says: ``(N, 4, D)`` by layer; entry g is of the picture turned back by g."""
 
 
-@torch.no_grad()
 def table(setting: Setting, split: str) -> Table:
     """Return logits and pooled maps of the four turns of pictures, and labels; kept in the cache."""
-    file = CACHE / f"energies-{setting.name}-{split}-{setting.counts[split]}.pt"
+    parts = [said_of(setting, *part) for part in setting.parts(split)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+@torch.no_grad()
+def said_of(setting: Setting, source: str, first: int, last: int) -> Table:
+    """Return the table of some pictures, from the cache if it is there."""
+    file = CACHE / f"energies-{setting.name}-{source}-{first}-{last}.pt"
     if not file.exists():
-        x, y = setting.pictures(split)
+        x, y = setting.pictures(source, first, last)
         readers = {name: Layers(setting.model, [name], GRID) for name in setting.layers}
         whole = LogitEnergy(setting.model)
         rows: dict[str, list[Tensor]] = {name: [] for name in (*readers, "logits")}
@@ -117,7 +135,7 @@ def table(setting: Setting, split: str) -> Table:
                 rows[name].append(torch.stack(found, 1))
         CACHE.mkdir(parents=True, exist_ok=True)
         torch.save({**{name: torch.cat(parts) for name, parts in rows.items()}, "labels": y}, file)
-    found: Table = torch.load(file)
+    found: Table = torch.load(file, weights_only=True)
     return found
 
 
@@ -228,7 +246,7 @@ def summed(names: tuple[str, ...], single: dict[str, Energy], tune: Table) -> En
 def checked(setting: Setting, energy: Energy, known: Tensor, count: int) -> dict[str, Any]:
     """Run the canonicalizer itself on turned pictures, as they are and re-encoded after the turn."""
     c = EnergyCanonicalizer(energy, "C4", chunk=32)
-    x = setting.pictures("test")[0][:count]
+    x = setting.whole("test")[0][:count]
     g = c.group.sample(len(x), generator=torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
     turned = upright.act(g, upright.Image(x)).data
     poses = torch.cat([c(part).element.value for part in turned.split(32)])
@@ -248,7 +266,7 @@ def taught(
 ) -> dict[str, Any]:
     """Distil an energy into the default network; the teacher's answers come from the table."""
     posterior = torch.log_softmax(-at_all_poses(energy, table(setting, "taught")).double() / scale, 1)
-    x = setting.pictures("taught")[0]
+    x = setting.whole("taught")[0]
     x = x if setting.name == "cifar" else nn.functional.avg_pool2d(x, 2)
     x, posterior = torch.cat([x, x.flip(-1)]), torch.cat([posterior, posterior[:, [0, 3, 2, 1]]])
     torch.manual_seed(options.seed)
@@ -271,8 +289,8 @@ def taught(
     )
     seconds = time.time() - began
     with torch.no_grad():
-        found = torch.cat([-student(part).log_probs for part in setting.pictures("test")[0].split(100)])
-    batch = setting.pictures("test")[0][:8]
+        found = torch.cat([-student(part).log_probs for part in setting.whole("test")[0].split(100)])
+    batch = setting.whole("test")[0][:8]
     slow = EnergyCanonicalizer(energy, "C4")
     with torch.no_grad():
         cost = paired_ratio(lambda: student(batch), lambda: slow(batch), repeats=2 if options.smoke else 9)

@@ -34,6 +34,8 @@ ON_DATA = (
     "confidence",
     "segmentation",
     "energies cifar",
+    "distilled",
+    "mirrored",
     "pose_error",
     "rotated_mnist",
     "angles",
