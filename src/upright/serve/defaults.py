@@ -36,7 +36,7 @@ def prepare_digit(picture: Any) -> Tensor:
     return (values / values.amax().clamp(min=1e-6)).unsqueeze(0)
 
 
-def digits(epochs: int = 12) -> tuple[Adapted, LoadedModel, tuple[Example, ...]]:
+def digits(epochs: int = 4) -> tuple[Adapted, LoadedModel, tuple[Example, ...]]:
     """Train a small network on upright digits, and a canonicalizer for it: a few seconds.
 
     Raises:
