@@ -50,7 +50,7 @@ def tables(name: str, options: Any) -> tuple[Tensor, Tensor, Tensor, float]:
             turns = [torch.cat([model(p.rot90(-g, (2, 3))) for p in x.split(100)]) for g in range(4)]
             CACHE.mkdir(parents=True, exist_ok=True)
             torch.save(torch.stack(turns, 1), file)
-        scores = torch.load(file)
+        scores = torch.load(file, weights_only=True)
     else:
         loaded = load_model("efficientnet-lite0")
         limit = options.limit if options.smoke or name == "tiny_imagenet" else None

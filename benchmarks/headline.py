@@ -108,7 +108,7 @@ def vit(options: argparse.Namespace, x: Tensor, y: Tensor) -> nn.Module:
     cached = CACHE / f"headline-vit-{options.pretraining}.pt"
     model = Normalised(SmallViT())
     if cached.exists() and not options.smoke:
-        model.load_state_dict(torch.load(cached))
+        model.load_state_dict(torch.load(cached, weights_only=True))
         return model
     tune(upright.adapt(model, "C8", canonicalizer="identity"), "vanilla", Shown(x, y), options,
          epochs=options.pretraining, optimizer="adamw", rate=1.5e-3)  # fmt: skip

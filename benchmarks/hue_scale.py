@@ -107,7 +107,7 @@ def answers(model: nn.Module, key: str, moves: list[Any], x: Tensor) -> Tensor:
         found = torch.stack([answered(model, act(g.expand(len(x)), Image(x)).data) for g in moves], 1)
         CACHE.mkdir(parents=True, exist_ok=True)
         torch.save(found, file)
-    kept: Tensor = torch.load(file)
+    kept: Tensor = torch.load(file, weights_only=True)
     return kept
 
 

@@ -36,8 +36,9 @@ def measured(network: str, options: Any) -> dict[str, Any]:
         command = [options.peer, str(script), folder, "--network", network, "--minutes", str(minutes),
                    "--threads", str(options.threads)]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        canonical = torch.from_numpy(np.load(Path(folder) / "canonical.npy")).float().chunk(4)
-        angles = torch.from_numpy(np.load(Path(folder) / "angles.npy")).round().chunk(4)
+        names = ("canonical", "angles")
+        found = [torch.from_numpy(np.load(f"{folder}/{n}.npy", allow_pickle=False)) for n in names]
+        canonical, angles = found[0].float().chunk(4), found[1].round().chunk(4)
     with torch.no_grad():
         accuracies = [round(correct(cifar_resnet(20), part, y), 2) for part in canonical]
     follows = [float(((a - angles[0]) % 360 == 90 * k).float().mean()) for k, a in enumerate(angles)]

@@ -85,7 +85,7 @@ def answers(model: Any, x: Tensor, key: str) -> Tensor:
             turns.append(torch.cat([model(part) for part in back.split(16)]))
         CACHE.mkdir(parents=True, exist_ok=True)
         torch.save(torch.stack(turns, 1), file)
-    found: Tensor = torch.load(file)
+    found: Tensor = torch.load(file, weights_only=True)
     return found
 
 

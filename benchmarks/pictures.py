@@ -38,7 +38,7 @@ def pictures(
         )
         CACHE.mkdir(parents=True, exist_ok=True)
         torch.save((torch.stack(decoded), labels), cached)
-    x, y = torch.load(cached)
+    x, y = torch.load(cached, weights_only=True)
     return x[:limit], y[:limit]
 
 

@@ -86,7 +86,7 @@ def masks(model: SessionModel, pictures: list[Image.Image], every: int) -> list[
         CACHE.mkdir(parents=True, exist_ok=True)
         np.save(file, np.array(raw, dtype=np.float32))
     found = []
-    for picture, row in zip(pictures, np.load(file), strict=True):
+    for picture, row in zip(pictures, np.load(file, allow_pickle=False), strict=True):
         sizes = [picture.size if g % 2 == 0 else picture.size[::-1] for g in range(4)]
         found.append([np.rot90(resized(mask, sizes[g]), g) for g, mask in enumerate(row)])
     return found

@@ -32,7 +32,7 @@ def main():
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     canonicalization, optimizer = learner(options.network, 4)
-    train = torch.from_numpy(np.load(options.folder / "train.npy"))
+    train = torch.from_numpy(np.load(options.folder / "train.npy", allow_pickle=False))
     draws = torch.Generator().manual_seed(0)
     began, seen, rates = time.monotonic(), 0, []
     while (done := (time.monotonic() - began) / (60 * options.minutes)) < 1:
@@ -49,7 +49,7 @@ def main():
     canonicalization.eval()
     canonical, angles = [], []
     with torch.no_grad():
-        for part in torch.from_numpy(np.load(options.folder / "test.npy")).split(100):
+        for part in torch.from_numpy(np.load(options.folder / "test.npy", allow_pickle=False)).split(100):
             canonical.append(canonicalization.canonicalize(part.float() / 255).half())
             angles.append(canonicalization.canonicalization_info_dict["group_element"]["rotation"])
     np.save(options.folder / "canonical.npy", torch.cat(canonical).numpy())

@@ -197,7 +197,7 @@ def _prepared(
         CACHE.mkdir(parents=True, exist_ok=True)
         np.save(file.with_suffix(".part.npy"), np.stack(made))
         file.with_suffix(".part.npy").replace(file)
-    array: np.ndarray = np.load(file, mmap_mode="r")
+    array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     return array
 
 

@@ -39,9 +39,8 @@ class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]
         try:
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise ValueError(
-                f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}"
-            ) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path} is not a checkpoint that can be read: {reason}") from error
         return checkpoint
 
 
