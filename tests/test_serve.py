@@ -32,7 +32,7 @@ from upright.serve.examples import examples, house
 from upright.serve.pictures import decoded, viewed
 from upright.serve.refused import RefusedError
 
-SMALL = Limits(max_bytes=200_000, max_pixels=10_000, workers=1, max_seconds=5, read_seconds=0.5)
+SMALL = Limits(max_bytes=200_000, max_pixels=10_000, workers=1)
 
 
 @pytest.fixture(name="client", scope="module")

@@ -20,7 +20,7 @@ from upright.serve.schema import Answer, Failure
 
 LIMITS = Limits(max_bytes=40_000, max_pixels=5_000, workers=1, max_seconds=10)
 SETTINGS = settings(
-    max_examples=120,
+    max_examples=70,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -100,7 +100,7 @@ def test_parameters(client, query):
 STEPS = ["..", ".", "%2e%2e", "static", "api", "examples", "app.py", "etc", "passwd", "\\", "%00"]
 
 
-@settings(SETTINGS, max_examples=60)
+@settings(SETTINGS, max_examples=40)
 @given(
     path=st.text(st.characters(codec="utf-8"), max_size=30)
     | st.lists(st.sampled_from(STEPS), max_size=6).map("/".join)

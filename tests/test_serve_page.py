@@ -36,6 +36,7 @@ def _browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine")
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
@@ -84,11 +85,11 @@ def slide(page, degrees):
 
 
 def says(page, side, text):
-    expect(page.locator(f"#{side}-first")).to_have_text(text, timeout=20_000)
+    expect(page.locator(f"#{side}-first")).to_have_text(text)
 
 
 def lies(page, text):
-    expect(page.locator("#pose-angle")).to_have_text(text, timeout=20_000)
+    expect(page.locator("#pose-angle")).to_have_text(text)
 
 
 def drawn(page, selector="#stage", side=120):

@@ -31,7 +31,7 @@ def post(address, data, **query):
     return httpx.post(f"{address}/api/predict", content=data, params=query, timeout=20)
 
 
-def raw(address, data, seconds=5.0):
+def raw(address, data, seconds=10.0):
     """Send bytes on a connection of its own; return what comes back until it is closed, and when that was."""
     began = time.monotonic()
     with connection(address) as made:
@@ -107,7 +107,7 @@ def test_the_loop_stays_free_while_models_run():
 
 def test_what_takes_too_long_is_given_up():
     model = Gate()
-    with running(service(model, limits=Limits(workers=1, queue=5, max_seconds=0.3))) as (address, server):
+    with running(service(model, limits=Limits(workers=1, queue=5, max_seconds=1.0))) as (address, server):
         with ThreadPoolExecutor(2) as clients:
             answers = list(clients.map(lambda _: post(address, encoded(photo()), bare=False), range(2)))
         assert sorted(answer.status_code for answer in answers) == [503, 504]
@@ -144,13 +144,13 @@ def test_slow_heads_are_cut_off():
         for start in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: "):
             answer, seconds = raw(address, start)
             assert answer == b""
-            assert 0.2 < seconds < 2
+            assert 0.2 < seconds < 8
         with connection(address) as trickling:  # a byte now and then does not begin the wait anew
             began = time.monotonic()
             with pytest.raises((ConnectionError, BrokenPipeError)):
                 trickle(trickling, b"GET / HTTP/1.1\r\n" + b"X-Padding: padding\r\n" * 20)
-            assert time.monotonic() - began < 5
-        assert not server.server_state.connections
+            assert time.monotonic() - began < 8
+        until(lambda: not server.server_state.connections)
 
 
 def test_idle_connections_may_ask_again():
@@ -161,23 +161,20 @@ def test_idle_connections_may_ask_again():
 
 
 def test_slow_bodies_are_cut_off():
-    with running(service(limits=Limits(read_seconds=0.3, uploads=1))) as (address, _):
+    with running(service(limits=Limits(read_seconds=1.0, uploads=1))) as (address, _):
         answer, seconds = raw(address, HEAD.format(1000).encode() + b"\x89PNG")
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"slow_body"' in answer
-        assert 0.2 < seconds < 2
+        assert 0.9 < seconds < 8
         assert post(address, encoded(photo())).status_code == 200  # its place is free again
 
 
 def test_uploads_are_counted():
-    with (
-        running(service(limits=Limits(read_seconds=2, uploads=1))) as (address, _),
-        connection(address) as slow,
-    ):
+    with running(service(limits=Limits(uploads=1))) as (address, _), connection(address) as slow:
         slow.sendall(HEAD.format(1000).encode() + b"\x89PNG")
-        time.sleep(0.1)
-        answer = post(address, encoded(photo()))
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        answers = []
+        until(lambda: answers.append(post(address, encoded(photo()))) or answers[-1].status_code == 503)
+        assert answers[-1].headers["retry-after"] == "1"
 
 
 def test_answers_that_nobody_reads_are_given_up():
@@ -193,10 +190,8 @@ def test_answers_that_nobody_reads_are_given_up():
 
         with connection(address) as deaf:
             deaf.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            time.sleep(0.15)
-            assert len(server.server_state.connections) == 1
-            time.sleep(0.6)
-            assert not server.server_state.connections
+            until(lambda: len(server.server_state.connections) == 1)
+            until(lambda: not server.server_state.connections)
 
 
 def test_large_bodies_see_the_answer():
@@ -230,10 +225,10 @@ def accepted(made, chunk, most):
 def test_heads_that_are_none():
     with running(service()) as (address, _):
         for head in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * 99_999):
-            answer, _ = raw(address, head + b"\r\n\r\n", 2)
+            answer, _ = raw(address, head + b"\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 400 ")
         twice = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n"
-        assert raw(address, twice, 2)[0].startswith(b"HTTP/1.1 400 ")
+        assert raw(address, twice)[0].startswith(b"HTTP/1.1 400 ")
         assert httpx.get(f"{address}/healthz").status_code == 200
 
 
