@@ -23,6 +23,8 @@ ANYWHERE = (
     "shapes",
     "nbody",
     "clouds",
+    "streaming speed",
+    "streaming memory",
     "serve",
 )
 ON_DATA = (
