@@ -196,7 +196,9 @@ def test_headline_says_what_the_numbers_say(made):
     )
     near, far = (evaluation.Estimate(0.25, 0.2, high) for high in (0.31, 0.29))
     up = evaluation.Estimate(0.3, 0.26, 0.4)
-    for bare, adapted, verdict in ((near, up, "same"), (far, up, "better"), (up, far, "worse")):
+    wide = evaluation.Estimate(0.3, 0.24, 0.4)
+    cases = ((near, up, "same"), (far, wide, "same"), (far, up, "better"), (up, far, "worse"))
+    for bare, adapted, verdict in cases:
         rows = {
             "vanilla": dataclasses.replace(better.rows["vanilla"], orbit_mean=bare),
             "adapted": dataclasses.replace(better.rows["adapted"], orbit_mean=adapted),
