@@ -3,9 +3,9 @@
     python -m benchmarks.streaming speed
     python -m benchmarks.streaming memory
 
-``speed``: photos of a few megapixels, made up, as JPEG files in a folder. The limit is decoding them whole, in
-as many threads, and nothing else. ``memory``: the peak of the resident set of a process that streams so many
-small pictures, less what it was before, for every layout; a process each.
+``speed``: photos of a few megapixels, made up, as JPEG files in a folder. The limit is decoding them whole,
+in as many threads, and nothing else. ``memory``: the peak of the resident set of a process that streams so
+many small pictures, less what it was before, for every layout; a process each.
 """
 
 from __future__ import annotations

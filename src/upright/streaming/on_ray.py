@@ -105,7 +105,7 @@ def canonicalize(
     cpus: float = 1.0,
     **settings: Any,
 ) -> list[Summary]:
-    """Run `upright.canonicalize` in parts, each a Ray task; source and output lie where all machines reach them.
+    """Run `upright.canonicalize` in parts, each a Ray task; all machines reach source and output.
 
     A task whose worker dies is started again by Ray and goes on where it stopped; a later call does so, too.
 
