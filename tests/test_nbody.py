@@ -113,6 +113,9 @@ def test_padding_of_charge_zero_moves_no_other():
     expected = simulate(x, v, q, 50)
     torch.testing.assert_close((padded[0][:, :4], padded[1][:, :4]), expected)
     assert torch.equal(padded[0][:, 4:], zeros)
+    together = zeros.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(forces(together, torch.ones(2, 3).double()).sum(), together)
+    assert slope.isfinite().all()
 
 
 def test_starts_are_those_of_the_literature():

@@ -41,6 +41,7 @@ from .groups import Hue as Hue
 from .groups import Ladder as Ladder
 from .groups import Members as Members
 from .groups import Octahedral as Octahedral
+from .groups import Permutations as Permutations
 from .groups import Product as Product
 from .groups import Scale as Scale
 from .groups import Subset as Subset
@@ -64,9 +65,11 @@ from .kinds import VectorField as VectorField
 from .kinds_space import Cloud as Cloud
 from .kinds_space import LabelVolume as LabelVolume
 from .kinds_space import OrientedBoxes3D as OrientedBoxes3D
+from .kinds_space import Pairs as Pairs
 from .kinds_space import PointMask as PointMask
 from .kinds_space import PointVectors as PointVectors
 from .kinds_space import PseudoVectors as PseudoVectors
+from .kinds_space import Rows as Rows
 from .kinds_space import Tensors as Tensors
 from .kinds_space import Vectors as Vectors
 from .kinds_space import Volume as Volume

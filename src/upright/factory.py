@@ -23,6 +23,7 @@ from .canonicalizers import (
     IdentityCanonicalizer,
     MinimalFrame,
     PCAFrame,
+    SortedOrder,
     VectorNeuronCanonicalizer,
     VolumeCanonicalizer,
     energy_canonicalizer,
@@ -31,6 +32,7 @@ from .confidence.gate import Gate
 from .groups.base import FiniteGroup, Group
 from .groups.octahedral import CubeGroup
 from .groups.parse import parse_group
+from .groups.permutations import Permutations
 from .groups.planar import PlanarGroup
 from .groups.product import factors_of, moves_plane_only
 from .groups.projective import Scale
@@ -149,6 +151,9 @@ CLOUD_CANONICALIZERS: dict[str, Callable[..., Canonicalizer]] = {
 }
 """What finds the pose of point clouds in SO3, O3, SE3 and E3; the last two need no training."""
 
+ORDERS: dict[str, Callable[..., Canonicalizer]] = {"sorted": SortedOrder}
+"""What finds the order of the members of sets, for permutations; without training."""
+
 VOLUME_NETWORKS: dict[str, Callable[..., nn.Module]] = {"volume": VolumeBackbone}
 """Networks that judge volumes, for the octahedral groups: ``factory(*, channels, **options)``."""
 
@@ -168,6 +173,7 @@ def canonicalizer(group: Group | str, network: str | None = None, **settings: An
             ``"module:callable"``; for SO2, O2, scale and products of them, a name in `CONTINUOUS_NETWORKS`.
             Default: ``"orbit"``; for SO2 and O2 ``"polar"``, with scale ``"log_polar"``. In space a name in
             `CLOUD_CANONICALIZERS`, by default the first, or for the octahedral groups in `VOLUME_NETWORKS`.
+            For permutations a name in `ORDERS`.
         **settings: ``size``, ``channels``, ``standardize``, ``estimator``, ``options`` and ``peaks`` of
             `CanonicalizerConfig`. The default size is 64 for quarter turns and flips. For larger groups it is
             48, as their orbits are larger; where they resample, the orbit network blurs first, to drown the
@@ -195,6 +201,8 @@ def _usual_network(group: Group) -> str:
         return "volume"
     if isinstance(group, ContinuousSpatialGroup):
         return "vector_neurons"
+    if isinstance(group, Permutations):
+        return "sorted"
     if isinstance(group, FiniteGroup):
         return "orbit"
     if isinstance(group, PlanarGroup):
@@ -218,6 +226,8 @@ def build(config: CanonicalizerConfig) -> Canonicalizer:
         made = energy_canonicalizer(group, **config.options)
     elif isinstance(group, ContinuousSpatialGroup):
         made = _network(config.network, CLOUD_CANONICALIZERS)(group, **config.options)
+    elif isinstance(group, Permutations):
+        made = _network(config.network, ORDERS)(group, **config.options)
     elif isinstance(group, CubeGroup):
         judge = _network(config.network, VOLUME_NETWORKS)(channels=config.channels, **config.options)
         made = VolumeCanonicalizer(group, judge, estimator=config.estimator, **seen)
@@ -369,7 +379,8 @@ def _choose(given: Canonicalizer | str | None, group: Group | None) -> Canonical
 
     if isinstance(given, Canonicalizer):
         return given
-    built = {*NETWORKS, *CONTINUOUS_NETWORKS, *CLOUD_CANONICALIZERS, *VOLUME_NETWORKS, "identity", "energy"}
+    known = (NETWORKS, CONTINUOUS_NETWORKS, CLOUD_CANONICALIZERS, ORDERS, VOLUME_NETWORKS)
+    built = {"identity", "energy", *(name for names in known for name in names)}
     if isinstance(given, str) and not (given in built or ":" in given):
         return load_canonicalizer(given)
     if group is None:
@@ -378,6 +389,8 @@ def _choose(given: Canonicalizer | str | None, group: Group | None) -> Canonical
         ready = READY_MADE.get(str(group))
         if ready is not None:
             return load_canonicalizer(ready)
+        if isinstance(group, Permutations):
+            return canonicalizer(group)
         warnings.warn(
             f"no ready-made canonicalizer for {group}: this one is untrained and turns pictures at random "
             "until upright.fit(...) has trained it",

@@ -130,6 +130,32 @@ class OrientedBoxes3D(Kind):
 
 
 @value
+class Rows(Kind):
+    """What belongs to the members of a set, one row each (charges, labels, features); permutations move it.
+
+    Attributes:
+        data: Shape ``(…, N)``, and behind it the axes of one row.
+        inner: How many axes one row has: 0 for a number a member, 1 for features ``(…, N, F)``.
+    """
+
+    data: Tensor
+    inner: int = static(default=0)
+
+
+@value
+class Pairs(Kind):
+    """What belongs to pairs of members (adjacency, distances, bonds); permutations move rows and columns.
+
+    Attributes:
+        data: Shape ``(…, N, N)``, and behind it the axes of one pair.
+        inner: How many axes one pair has: 0 for a number a pair, 1 for features ``(…, N, N, F)``.
+    """
+
+    data: Tensor
+    inner: int = static(default=0)
+
+
+@value
 class PointMask(Invariant):
     """Which rows of a padded batch of clouds are points; canonicalizers do not look at the others.
 

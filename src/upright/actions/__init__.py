@@ -1,11 +1,13 @@
 """How an element moves a kind: ``act(g, x)``. One kernel per (group family, kind), one open registry.
 
 ``grid`` moves pixels, ``planar`` registers the planar groups' kernels for every kind, ``projective`` those of
-scales, shifts, affine maps and homographies. ``volume`` moves voxels, ``space`` registers groups of space.
+scales, shifts, affine maps and homographies. ``volume`` moves voxels, ``space`` registers groups of space,
+``permutations`` those of the members of sets.
 ``mixture`` carries gradients from a moved value back into the pose.
 """
 
 from . import colour as colour
+from . import permutations as permutations
 from . import planar as planar
 from . import product as product
 from . import projective as projective

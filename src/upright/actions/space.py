@@ -11,10 +11,24 @@ from torch import Tensor
 
 from ..groups.base import Element
 from ..groups.space import SpatialGroup
-from ..kinds_space import Cloud, LabelVolume, OrientedBoxes3D, PseudoVectors, Tensors, Vectors, Volume
+from ..kinds_space import (
+    Cloud,
+    LabelVolume,
+    OrientedBoxes3D,
+    Pairs,
+    PointVectors,
+    PseudoVectors,
+    Rows,
+    Tensors,
+    Vectors,
+    Volume,
+)
 from .planar import keep_still
-from .registry import register_action
+from .registry import leave, register_action
 from .volume import move_voxels
+
+for _kind in (Rows, Pairs):
+    register_action(SpatialGroup, _kind)(leave)
 
 
 @register_action(SpatialGroup, Cloud)
@@ -33,6 +47,7 @@ def move_cloud(g: Element, x: Cloud) -> Cloud:
 
 
 @register_action(SpatialGroup, Vectors)
+@register_action(SpatialGroup, PointVectors)
 def turn_vectors(g: Element, x: Vectors) -> Vectors:
     """Turn arrows; they are not shifted."""
     _check_axes(x.data, 1, "Vectors", "(…, 3)")

@@ -333,6 +333,8 @@ def _is_a(spec: InputSpec, wanted: type[Kind]) -> bool:
 
 def positional_names(model: Any) -> list[str]:
     """Return the names of the arguments of a module or function; none where it does not tell."""
+    while hasattr(model, "canonicalizer") and hasattr(model, "model"):  # adapted to another group already
+        model = unwrapped(model.model)
     call = model.forward if isinstance(model, torch.nn.Module) else model
     try:
         return list(inspect.signature(call).parameters)

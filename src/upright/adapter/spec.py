@@ -36,6 +36,8 @@ KINDS: dict[str, type[kinds.Kind]] = {
     "vectors": kinds_space.Vectors,
     "pseudo_vectors": kinds_space.PseudoVectors,
     "tensors": kinds_space.Tensors,
+    "rows": kinds_space.Rows,
+    "pairs": kinds_space.Pairs,
     "volume": kinds_space.Volume,
     "label_volume": kinds_space.LabelVolume,
     "oriented_boxes_3d": kinds_space.OrientedBoxes3D,

@@ -11,6 +11,7 @@ from .estimators import ESTIMATORS as ESTIMATORS
 from .frames import MinimalFrame as MinimalFrame
 from .frames import PCAFrame as PCAFrame
 from .network import NetworkCanonicalizer as NetworkCanonicalizer
+from .order import SortedOrder as SortedOrder
 from .pose import Pose as Pose
 from .vector import VectorNeuronCanonicalizer as VectorNeuronCanonicalizer
 from .volume import VolumeCanonicalizer as VolumeCanonicalizer

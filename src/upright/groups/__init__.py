@@ -19,6 +19,7 @@ from .octahedral import Octahedral as Octahedral
 from .parse import parse_finite_group as parse_finite_group
 from .parse import parse_group as parse_group
 from .parse import register_group as register_group
+from .permutations import Permutations as Permutations
 from .planar import Cyclic as Cyclic
 from .planar import Dihedral as Dihedral
 from .planar import FinitePlanarGroup as FinitePlanarGroup

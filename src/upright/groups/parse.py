@@ -10,6 +10,7 @@ from .base import FiniteGroup, Group
 from .colour import Brightness, ColourGroup, Contrast, CyclicHue, Gamma, Hue
 from .motions import E3, SE3
 from .octahedral import FullOctahedral, Octahedral
+from .permutations import Permutations
 from .planar import Cyclic, Dihedral, FinitePlanarGroup
 from .product import Product
 from .projective import Affine, Homography, Scale, Translation
@@ -47,10 +48,10 @@ def parse_group(group: Group | str) -> Group:
         group: ``"C<n>"`` (rotations) or ``"D<n>"`` (rotations and reflections), ``n`` from 1; ``"SO2"`` or
             ``"O2"``, the same by any angle; ``"scale"``, ``"translation"``, ``"affine"`` or
             ``"homography"``; in space ``"SO3"``, ``"O3"``, ``"SE3"``, ``"E3"``, ``"octahedral"`` (or ``"O"``)
-            and ``"full octahedral"`` (or ``"Oh"``); ``"hue"``, ``"hue<n>"``, ``"brightness"``, ``"contrast"``
-            or ``"gamma"``, where pictures are normalised with ``"[mean;std]"`` behind, such as
-            ``"hue12[0.5;0.2]"``;
-            such names with ``"x"`` between them, a product; or a `Group`.
+            and ``"full octahedral"`` (or ``"Oh"``); ``"S<n>"``, the permutations of ``n`` members; ``"hue"``,
+            ``"hue<n>"``, ``"brightness"``, ``"contrast"`` or ``"gamma"``, where pictures are normalised with
+            ``"[mean;std]"`` behind, such as ``"hue12[0.5;0.2]"``; such names with ``"x"`` between them, a
+            product; or a `Group`.
 
     Raises:
         ValueError: If the name is not of that form.
@@ -65,9 +66,10 @@ def parse_group(group: Group | str) -> Group:
     if found is not None:
         return found
     names = ", ".join(repr(str(named)) for named in _NAMED.values())
+    colours = ", ".join(map(repr, _COLOURS))
     raise ValueError(
         f"unknown group {group!r}; expected 'C<n>' (n rotations) or 'D<n>' (rotations and reflections), such "
-        f"as 'C4', 'C8' or 'D4', one of {names}, 'hue<n>', {', '.join(map(repr, _COLOURS))}, or a product, "
+        f"as 'C4', 'C8' or 'D4', one of {names}, 'S<n>' (permutations), 'hue<n>', {colours}, or a product, "
         "such as 'C4xhue3'"
     )
 
@@ -85,6 +87,8 @@ def _parsed(name: str) -> Group | None:
     match = re.fullmatch(r"([A-Za-z])([1-9][0-9]*)", name)
     if match is not None and match[1].upper() in _FAMILIES:
         return _FAMILIES[match[1].upper()](int(match[2]))
+    if match is not None and match[1].upper() == "S":
+        return Permutations(int(match[2]))
     return _parsed_colour(name.lower())
 
 

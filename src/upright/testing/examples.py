@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import kinds, kinds_space
 from ..groups.base import FiniteGroup, Group
+from ..groups.permutations import Permutations
 from ..groups.product import factors_of
 from ..groups.projective import PlaneMap
 from ..groups.space import SpatialGroup
@@ -218,6 +219,11 @@ def _drawn(request: Request, *shape: int) -> Tensor:
     return torch.randn(request.batch, *shape, generator=request.generator, dtype=torch.float64)
 
 
+def _members(request: Request, *, usual: int) -> int:
+    """Return how many members a set has: as many as are permuted."""
+    return request.group.n if isinstance(request.group, Permutations) else usual
+
+
 def _voxels(channels: int, request: Request) -> Tensor:
     """Return volumes, ``(batch, channels, D, H, W)``: noise, or smooth bumps near the middle."""
     size = request.size if len(request.size) == 3 else (4, 5, 6)  # a group of the plane leaves them
@@ -238,22 +244,22 @@ def _voxels(channels: int, request: Request) -> Tensor:
 
 @register_example(kinds_space.Cloud)
 def _cloud(request: Request) -> kinds_space.Cloud:
-    return kinds_space.Cloud(_drawn(request, 6, 5).to(request.dtype), features=2)
+    return kinds_space.Cloud(_drawn(request, _members(request, usual=6), 5).to(request.dtype), features=2)
 
 
 @register_example(kinds_space.Vectors)
 def _vectors(request: Request) -> kinds_space.Vectors:
-    return kinds_space.Vectors(_drawn(request, 6, 3).to(request.dtype))
+    return kinds_space.Vectors(_drawn(request, _members(request, usual=6), 3).to(request.dtype))
 
 
 @register_example(kinds_space.PseudoVectors)
 def _pseudo_vectors(request: Request) -> kinds_space.PseudoVectors:
-    return kinds_space.PseudoVectors(_drawn(request, 6, 3).to(request.dtype))
+    return kinds_space.PseudoVectors(_drawn(request, _members(request, usual=6), 3).to(request.dtype))
 
 
 @register_example(kinds_space.Tensors)
 def _tensors(request: Request) -> kinds_space.Tensors:
-    return kinds_space.Tensors(_drawn(request, 4, 3, 3).to(request.dtype))
+    return kinds_space.Tensors(_drawn(request, _members(request, usual=4), 3, 3).to(request.dtype))
 
 
 @register_example(kinds_space.Volume)
@@ -270,15 +276,27 @@ def _label_volume(request: Request) -> kinds_space.LabelVolume:
 
 @register_example(kinds_space.OrientedBoxes3D)
 def _oriented_boxes_3d(request: Request) -> kinds_space.OrientedBoxes3D:
-    axes = torch.linalg.qr(_drawn(request, 4, 3, 3))[0]
+    count = _members(request, usual=4)
+    axes = torch.linalg.qr(_drawn(request, count, 3, 3))[0]
     axes = axes * torch.linalg.det(axes)[..., None, None]
-    data = torch.cat([_drawn(request, 4, 3), _drawn(request, 4, 3).abs() + 0.5, axes.flatten(-2)], -1)
+    data = torch.cat([_drawn(request, count, 3), _drawn(request, count, 3).abs() + 0.5, axes.flatten(-2)], -1)
     return kinds_space.OrientedBoxes3D(data.to(request.dtype))
 
 
 @register_example(kinds_space.PointVectors)
 def _point_vectors(request: Request) -> kinds_space.PointVectors:
-    return kinds_space.PointVectors(_drawn(request, 6, 3).to(request.dtype))
+    return kinds_space.PointVectors(_drawn(request, _members(request, usual=6), 3).to(request.dtype))
+
+
+@register_example(kinds_space.Rows)
+def _rows(request: Request) -> kinds_space.Rows:
+    return kinds_space.Rows(_drawn(request, _members(request, usual=6), 2).to(request.dtype), inner=1)
+
+
+@register_example(kinds_space.Pairs)
+def _pairs(request: Request) -> kinds_space.Pairs:
+    count = _members(request, usual=6)
+    return kinds_space.Pairs(_drawn(request, count, count).to(request.dtype))
 
 
 @register_example(kinds_space.PointMask)

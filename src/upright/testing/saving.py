@@ -12,6 +12,8 @@ import torch
 
 from ..adapter import Adapted
 from ..canonicalizers import Canonicalizer
+from ..kinds_space import Cloud
+from .examples import example
 from .tolerances import errors, require, require_true
 
 _USE = ("mode", "top_k", "cover", "cut", "evidence", "gate", "canvas")
@@ -78,8 +80,10 @@ def _check_equal(law: str, before: dict[str, Any], after: dict[str, Any]) -> Non
 
 
 def _check_poses(old: Canonicalizer, new: Canonicalizer) -> None:
-    channels = int(getattr(old, "channels", 3))
-    x = torch.rand(4, channels, 40, 40, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4, int(getattr(old, "channels", 3)), 40, 40, generator=generator)
+    if old.reads is Cloud:
+        x = example(Cloud, old.group, batch=4, generator=generator).data[..., :3]
     training = old.training
     old.eval()
     new.eval()

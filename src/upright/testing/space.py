@@ -21,7 +21,10 @@ from ..kinds_space import (
     Cloud,
     LabelVolume,
     OrientedBoxes3D,
+    Pairs,
+    PointVectors,
     PseudoVectors,
+    Rows,
     Spacing,
     Tensors,
     Vectors,
@@ -255,5 +258,8 @@ register_space_mark(
     OrientedBoxes3D, SpaceMark(lambda place, *_: _box_at(place), lambda x: box_corners(x)[0].mean(0))
 )
 register_arrows(Vectors, lambda a, b: Vectors(a))
+register_arrows(PointVectors, lambda a, b: PointVectors(b))
 register_arrows(PseudoVectors, lambda a, b: PseudoVectors(torch.linalg.cross(a, b)))
 register_arrows(Tensors, lambda a, b: Tensors(torch.outer(a, b)))
+register_arrows(Rows, lambda a, b: Rows(torch.stack([a @ a, b @ b])))
+register_arrows(Pairs, lambda a, b: Pairs(torch.stack([a, b]) @ torch.stack([a, b]).mT))
