@@ -113,6 +113,8 @@ class GateAfterTheModel(Adapted):
 
     def run(self, x):
         run = Adapted.run(self.replace(gate=None), x)
+        if self.gate is None:
+            return run
         marks = self.gate.decide(run.pose)
         kept = torch.where(marks.gated.unsqueeze(1), self.model(x), run.output)
         passes = torch.where(marks.gated, 1, run.passes)

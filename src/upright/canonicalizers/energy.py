@@ -129,7 +129,8 @@ class EnergyCanonicalizer(Canonicalizer):
         scores = extra - found.energies.double() / self.temperature.double()
         log_probs = F.log_softmax(scores, -1).float()
         calls = found.visits * self._energy().calls
-        index = scores.argmax(-1)
+        # without a posterior (energies that are NaN) the first one: the identity, or what comes next to it
+        index = torch.where(log_probs.isnan().any(-1), 0, scores.argmax(-1))
         if self._lists_group(found):
             return Pose(Element(self.group, index), log_probs, calls=calls)
         order = torch.arange(scores.shape[1], device=index.device).expand_as(scores).clone()

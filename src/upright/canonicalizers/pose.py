@@ -84,7 +84,8 @@ class Pose:
         Returns:
             Elements and probabilities, both of shape ``(B, k)``.
         """
-        ranked = self._known_log_probs().detach().clone()
+        known = self._known_log_probs().detach()
+        ranked = torch.where(known.isnan(), -math.inf, known)  # NaN would come before all else
         count = ranked.shape[-1] if k is None else min(k, ranked.shape[-1])
         ranked.scatter_(-1, self._chosen().unsqueeze(-1), float("inf"))
         index = ranked.topk(count, dim=-1).indices

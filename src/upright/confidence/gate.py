@@ -87,7 +87,7 @@ class Gate:
         Raises:
             ValueError: If ``rare`` is asked for and there is no prior.
         """
-        unsure = pose.confidence.detach() < self.threshold
+        unsure = ~(pose.confidence.detach() >= self.threshold)  # NaN is never sure
         gated = flagged = torch.zeros_like(unsure)
         if self.below == "leave":
             gated = unsure

@@ -82,6 +82,7 @@ class _Optimizer:
             ) from error
         self.acquisition: Any = ExpectedImprovement(xi=0.0)
         self.seed = seed
+        self.worst = math.inf
         self.whole: Any = BayesianOptimization(
             f=None,
             pbounds={f"x{i:03d}": (-r, r) for i, r in enumerate(reach)},
@@ -99,5 +100,7 @@ class _Optimizer:
         return [float(x) for x in point]
 
     def register(self, points: list[list[float]], energies: list[float]) -> None:
+        self.worst = min(self.worst, *(-energy for energy in energies if math.isfinite(energy)), math.inf)
+        instead = self.worst if math.isfinite(self.worst) else 0.0  # the process takes finite numbers only
         for point, energy in zip(points, energies, strict=True):
-            self.whole.register(point, -energy)
+            self.whole.register(point, -energy if math.isfinite(energy) else instead)
