@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,26 @@ def data_folder():
             f"no data in {folder}; set UPRIGHT_DATA to a folder that holds cifar10, imagenet1k-sample, …"
         )
     return folder
+
+
+CHROMIUM_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window: ``$CHROMIUM``, or the one that is installed."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="a browser is driven by playwright: pip install playwright"
+    )
+    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine; set CHROMIUM to one")
+    playwright.expect.set_options(timeout=20_000)
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS.split())
+        yield opened
+        opened.close()

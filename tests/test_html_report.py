@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import html.parser
 import json
-import os
 import re
 import shlex
 from pathlib import Path
@@ -310,24 +309,6 @@ def test_from_the_shell(work, capsys):
     Path("file").touch()
     assert main([*command[:-1], "file"]) == 2
     assert "--report file is a file; give a folder" in capsys.readouterr().err
-
-
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no browser at {CHROMIUM}; set CHROMIUM to one")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield opened
-        opened.close()
 
 
 def test_in_a_browser(made, browser, tmp_path):

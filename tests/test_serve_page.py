@@ -1,6 +1,5 @@
 """The page in a real browser: upload, slide, and the bare answer changes while the adapted one does not."""
 
-import shutil
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -11,7 +10,7 @@ pytest.importorskip("fastapi", reason="needs the extra [serve]")
 pytest.importorskip("playwright", reason="a browser is driven by playwright: pip install playwright")
 
 from PIL import Image
-from playwright.sync_api import Error, expect, sync_playwright
+from playwright.sync_api import Error, expect
 
 import upright
 from serve_toys import FOUND, NAMES, Corners, Finder, encoded, photo, preprocess, running, service
@@ -20,27 +19,11 @@ from upright.serve import Limits, Service
 from upright.serve.examples import Example
 from upright.serve.pictures import viewed
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PICTURES = (
     Example("sky", "Red above", lambda: photo(96, 96)),
     Example("wide", "Red above, wide", lambda: photo(120, 80, seed=1)),
     Example("turned", "Red below", lambda: photo(96, 96).rotate(180)),
 )
-
-
-@pytest.fixture(name="browser", scope="module")
-def _browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(name="address", scope="module")
