@@ -41,7 +41,7 @@ from .manifest import (
 )
 
 MANIFEST, CARD = "upright.json", "README.md"
-_SHIPPED = {"C4": "photo-c4"}
+_SHIPPED = {"C4": "photo-c4", "D4": "photo-d4"}
 
 
 def _packaged(name: str) -> Path:
