@@ -100,12 +100,11 @@ def plan_passes(
         if cover is not None:
             taken = torch.stack([weights[:, :rank].sum(1) for rank in range(weights.shape[1])], 1)
             weights = weights.masked_fill(taken >= cover, 0.0)
-    alone = weights.isnan().any(1)  # pictures that are not finite
     if gated is not None:
-        alone = alone | gated
-    once = torch.zeros_like(weights)
-    once[:, 0] = 1.0
-    return elements, torch.where(alone.unsqueeze(1), once, weights)
+        once = torch.zeros_like(weights)
+        once[:, 0] = 1.0
+        weights = torch.where(gated.unsqueeze(1), once, weights)
+    return elements, weights
 
 
 def average_grid(group: Group, count: int | None = None, device: Any = None) -> Element:
