@@ -100,6 +100,16 @@ def elsewhere() -> list[str]:
             f"{own['accuracy']:.1f}% at every pose ({100 * own['gap_closed']:.0f}% of the gap); {best[0]}: "
             f"{best[1]['accuracy']:.1f}% ({100 * best[1]['gap_closed']:.0f}%); 4 passes to find it."
         )
+    f = result("distilled")
+    if f:
+        own, best = f["energies"]["entropy"], f["energies"]["sum"]
+        lines.append(
+            f"* No training (Tiny-ImageNet ({f['pictures']['test']:,}), EfficientNet-Lite0, C4): the surest pose "
+            f"{own['accuracy']:.1f}% ({100 * own['gap_closed']:.0f}% of the gap); logit energy, entropy and two "
+            f"linear functions of its features in closed form: {best['accuracy']:.1f}% "
+            f"({100 * best['gap_closed']:.0f}%), {best['accuracy_weighted']:.1f}% "
+            f"({100 * best['gap_closed_weighted']:.0f}%) where the answers at the four poses are averaged."
+        )
     f = result("pose-error")
     if f:
         lines.append(
@@ -236,6 +246,63 @@ def baselines() -> list[str]:
     return lines
 
 
+def headline() -> list[str]:
+    """The table of arXiv 2310.01647 on CIFAR-100, with both predictors."""
+    lines = []
+    for name in ("lite", "vit"):
+        record = recorded(f"headline-{name}")
+        if record is None:
+            continue
+        first = (
+            f"{record['predictor']}, {record['pictures']:,} training pictures, {record['epochs']} "
+            f"epoch{'s' * (record['epochs'] > 1)} each (`{record['command']}`):"
+        )
+        heads = "| set-up | upright | mean over poses | adaptive top_k (passes) | identity rate |"
+        lines += ["", first, "", heads, "| --- | --- | --- | --- | --- |"]
+        for title, row in record["figures"].items():
+            more = row.get("adaptive")
+            several = (
+                f"{more['upright']:.1f} / {more['orbit_mean']:.1f} ({more['passes']:.2f})" if more else ""
+            )
+            rate = f"{100 * row['identity_rate']:.1f}" if "identity_rate" in row else ""
+            lines.append(f"| {title} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {several} | {rate} |")
+    if lines:
+        lines = ["", "CIFAR-100 under eighth turns (C8), in per cent of 2,000 test pictures:", *lines]
+    return lines
+
+
+def ablations() -> list[str]:
+    """Learning curves and ablations of canonicalizers on CIFAR-10."""
+    record = recorded("ablations")
+    if record is None:
+        return []
+    f, curves = record["figures"], record["figures"]["curves"]
+    steps = [point["steps"] for point in next(iter(curves.values()))]
+    lines = [
+        f"CIFAR-10, C4, ResNet-20, {record['pictures']:,} test pictures; accuracy at every pose and identity "
+        f"rate, in per cent. Learning curves from nothing, the predictor frozen (`{record['command']}`):",
+        "",
+        "| network | " + " | ".join(f"{n} steps" for n in steps) + " |",
+        "| --- |" + " --- |" * len(steps),
+    ]
+    pair = "{:.1f} ({:.1f})"
+    for name, points in curves.items():
+        cells = [pair.format(point["accuracy"], 100 * point["identity_rate"]) for point in points]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    parts = (
+        ("prior weight", f"prior weight; joint training, {record['joint_steps']} steps"),
+        ("estimator", f"gradient estimator; the same, {record['joint_steps']} steps"),
+        ("top_k", "probability that top_k covers; the last network above"),
+    )
+    for key, title in parts:
+        lines += ["", f"| {title} | accuracy | identity rate | passes |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {name} | {row['accuracy']:.1f} | {100 * row['identity_rate']:.1f} | {row['passes']:.2f} |"
+            for name, row in f[key].items()
+        ]
+    return lines
+
+
 def insert(page: str, parts: list[str]) -> None:
     path = ROOT / page
     before, rest = path.read_text().split(BEGIN)
@@ -246,8 +313,15 @@ def insert(page: str, parts: list[str]) -> None:
 def main() -> None:
     insert("README.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()])
     insert("docs/baselines.md", baselines())
-    rows = ["", "Ways to use the same model:", "", *baselines()]
-    insert("docs/benchmarks.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost(), *rows])
+    sections = [
+        ("The headline table of the literature", headline()),
+        ("Ways to use the same model", baselines()),
+        ("Learning curves and ablations", ablations()),
+    ]
+    rows = [line for title, lines in sections if lines for line in ["", f"## {title}", "", *lines]]
+    insert(
+        "docs/benchmarks.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost(), *rows]
+    )
 
 
 if __name__ == "__main__":
