@@ -104,9 +104,9 @@ def elsewhere() -> list[str]:
     if f:
         own, best = f["energies"]["entropy"], f["energies"]["sum"]
         lines.append(
-            f"* No training (Tiny-ImageNet ({f['pictures']['test']:,}), EfficientNet-Lite0, C4): the surest pose "
-            f"{own['accuracy']:.1f}% ({100 * own['gap_closed']:.0f}% of the gap); logit energy, entropy and two "
-            f"linear functions of its features in closed form: {best['accuracy']:.1f}% "
+            f"* No training (Tiny-ImageNet ({f['pictures']['test']:,}), EfficientNet-Lite0, C4): the surest "
+            f"pose {own['accuracy']:.1f}% ({100 * own['gap_closed']:.0f}% of the gap); logit energy, entropy "
+            f"and two linear functions of its features in closed form: {best['accuracy']:.1f}% "
             f"({100 * best['gap_closed']:.0f}%), {best['accuracy_weighted']:.1f}% "
             f"({100 * best['gap_closed_weighted']:.0f}%) where the answers at the four poses are averaged."
         )
