@@ -13,6 +13,8 @@ from .canonicalizers import Pose as Pose
 from .confidence import Gate as Gate
 from .confidence import deployment_prior as deployment_prior
 from .confidence import estimate_prior as estimate_prior
+from .deploy import Exported as Exported
+from .deploy import export as export
 from .evaluation import Report as Report
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_curve as evaluate_curve

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,11 +47,11 @@ def move_grid(
     assert isinstance(group, PlanarGroup)
     if x.ndim < 3:
         raise ValueError(f"a grid must have shape (B, …, H, W), got {tuple(x.shape)}")
-    if x.shape[0] == 0:
+    if not torch.compiler.is_compiling() and x.shape[0] == 0:
         return x.clone()
     moves = group.grid_moves(g)
     if group.is_exact_on_grid:
-        return permute_pixels(x, moves)
+        return permute_pixels(x, moves, group.swaps_sides)
     exact = moves >= 0
     square = x.shape[-1] == x.shape[-2]
     if square and g.value.is_floating_point() and g.value.requires_grad and torch.is_grad_enabled():
@@ -93,16 +94,19 @@ def valued(value: Tensor, smooth: Tensor) -> Tensor:
     return made
 
 
-def permute_pixels(x: Tensor, moves: Tensor) -> Tensor:
+def permute_pixels(x: Tensor, moves: Tensor, swaps: bool | None = None) -> Tensor:
     """Flip left-right and turn by quarters, each grid by its own move.
 
     Args:
         x: Grids, shape ``(B, …, H, W)``, any dtype; ``H = W`` unless all turns are even or all are odd.
         moves: ``turns + 4 · flip``, shape ``(B,)``: the flip comes first, turns (0…3) are counter-clockwise.
+        swaps: Whether all turns are odd, or all even, where it is known without looking; None: it is not.
     """
     signed = SIGNED.get(x.dtype)
     if signed is not None:
-        return permute_pixels(x.view(signed), moves).view(x.dtype)
+        return permute_pixels(x.view(signed), moves, swaps).view(x.dtype)
+    if swaps is not None and torch.compiler.is_compiling():
+        return _gather_rectangles(x, moves, swaps)
     height, width = x.shape[-2:]
     square, small = height == width, height * width <= _GATHER_PIXELS
     if square and (torch.compiler.is_compiling() or ((small or x.is_cuda) and not x.requires_grad)):
@@ -145,6 +149,28 @@ def _sources(moves: Tensor, n: int) -> Tensor:
     return (rows[:, :, None] + (source[:, 2, None] * line)[:, None, :]).flatten(1)
 
 
+def _gather_rectangles(x: Tensor, moves: Tensor, swaps: bool) -> Tensor:
+    """Apply moves that all exchange the sides, or all keep them, by one gather; the shape is known then."""
+    height, width = x.shape[-2:]
+    row, column = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    if swaps:  # the moved row runs along the columns
+        row, column = column, row
+    lengths = (width, height) if swaps else (height, width)
+    turn, flip = moves % 4, moves >= 4
+    # a quarter counter-clockwise: (i, j) shows (j, W - 1 - i); three: (H - 1 - j, i); flips mirror columns
+    back_rows = (turn == 1) != flip if swaps else turn == 2
+    back_columns = turn == 3 if swaps else (turn == 2) != flip
+    index = [
+        torch.where(back[:, None], length - 1 - line, line)
+        for back, line, length in ((back_rows, row, lengths[0]), (back_columns, column, lengths[1]))
+    ]  # where along the input each moved row, each moved column lies
+    steps = (1, width) if swaps else (width, 1)
+    source = (index[0][:, :, None] * steps[0] + index[1][:, None, :] * steps[1]).flatten(1)
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:-2]), height * width)
+    moved = flat.gather(-1, source.unsqueeze(1).expand(-1, flat.shape[1], -1))
+    return moved.reshape(*x.shape[:-2], *lengths)
+
+
 @lru_cache(maxsize=16)
 def _all_sources(n: int, device: torch.device) -> Tensor:
     """Return the constant table of `_sources` for all eight moves."""
@@ -174,10 +200,18 @@ def resample(
         source_x = m[:, 0, 0, None, None] * u + (m[:, 1, 0, None] * v)[:, :, None] + width / 2  # (B, H, W)
         source_y = m[:, 0, 1, None, None] * u + (m[:, 1, 1, None] * v)[:, :, None] + height / 2
         return look_up_nearest(x, source_x, source_y, border, fill).view(shape)
-    across = m[:, 0, None, :] * u[:, None] * u.new_tensor([2 / width, 2 / height])  # (B, W, 2), grid units
-    down = m[:, 1, None, :] * v[:, None] * u.new_tensor([2 / width, 2 / height])  # (B, H, 2)
+    unit = 2 / sides((height, width), torch.float64, x.device)  # of grid_sample
+    across = m[:, 0, None, :] * u[:, None] * unit  # (B, W, 2)
+    down = m[:, 1, None, :] * v[:, None] * unit  # (B, H, 2)
     grid = across.to(precision)[:, None, :, :] + down.to(precision)[:, :, None, :]
     return interpolate(x, grid, border=border, fill=fill, interpolation=interpolation).view(shape)
+
+
+def sides(size: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return width and height of a canvas, shape ``(2,)``; they may be symbols of a graph."""
+    if any(isinstance(side, torch.SymInt) for side in size):
+        return torch.stack([torch.full((), side, dtype=dtype, device=device) for side in (size[1], size[0])])
+    return torch.tensor([size[1], size[0]], dtype=dtype, device=device)
 
 
 def working_precision(dtype: torch.dtype) -> torch.dtype:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..groups.base import Element, FiniteGroup, Group
 from ..groups.planar import PlanarGroup
 from ..kinds import Boxes, Image, Mask, OrientedBoxes, Points, RegularField, VectorField
-from .grid import move_grid, valued
+from .grid import move_grid, sides, valued
 from .registry import register_action
 
 
@@ -159,9 +159,7 @@ def turn_about_centre(g: Element, xy: Tensor, size: tuple[int, int], moved: tupl
     """
     precision = torch.promote_types(xy.dtype, torch.float32)
     matrix = g.matrix(torch.float64)
-    old, new = (
-        torch.tensor([s[1] / 2, s[0] / 2], dtype=torch.float64, device=g.device) for s in (size, moved)
-    )
+    old, new = (sides(s, torch.float64, g.device) / 2 for s in (size, moved))
     offset = (new - matrix @ old).to(device=xy.device, dtype=precision)
     return turn_vectors(g, xy.to(precision)) + offset.view(-1, *[1] * (xy.ndim - 2), 2)
 
@@ -173,10 +171,12 @@ def moved_size(g: Element, size: tuple[int, int]) -> tuple[int, int]:
         ValueError: If the elements disagree on a canvas that is not square.
     """
     height, width = size
-    if height == width or not g.shape[0]:
-        return size
     group = g.group
     assert isinstance(group, PlanarGroup)
+    if group.swaps_sides is not None:
+        return (width, height) if group.swaps_sides else size
+    if height == width or not g.shape[0]:
+        return size
     swaps = group.quarter_turns(g) % 4 % 2 == 1
     swaps &= group.quarter_turns(g) >= 0
     if bool(swaps.any()) != bool(swaps.all()):
@@ -193,18 +193,18 @@ def keep_still(g: Element, moved: Tensor, x: Tensor) -> Tensor:
     return valued(kept, moved) if g.value.requires_grad else kept  # at the identity too, the pose has slopes
 
 
-def _hull(g: Element, sides: Tensor) -> Tensor:
+def _hull(g: Element, lengths: Tensor) -> Tensor:
     """Return width and height of the axis-aligned hull of turned rectangles, shape ``(B, …, 2)``."""
-    precision = torch.promote_types(sides.dtype, torch.float32)
-    matrix = g.matrix(precision).abs().to(sides.device)
-    return torch.einsum("bij,b...j->b...i", matrix, sides.to(precision))
+    precision = torch.promote_types(lengths.dtype, torch.float32)
+    matrix = g.matrix(precision).abs().to(lengths.device)
+    return torch.einsum("bij,b...j->b...i", matrix, lengths.to(precision))
 
 
 def to_pixels(xy: Tensor, size: tuple[int, int], normalized: bool) -> Tensor:
     """Return pixels."""
-    return xy * xy.new_tensor([size[1], size[0]]) if normalized else xy
+    return xy * sides(size, xy.dtype, xy.device) if normalized else xy
 
 
 def from_pixels(xy: Tensor, size: tuple[int, int], normalized: bool) -> Tensor:
     """Return fractions again, if they were fractions."""
-    return xy / xy.new_tensor([size[1], size[0]]) if normalized else xy
+    return xy / sides(size, xy.dtype, xy.device) if normalized else xy

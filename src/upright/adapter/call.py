@@ -72,7 +72,7 @@ class Call:
     @property
     def batch(self) -> int:
         """Number of pictures."""
-        return len(self.pictures)
+        return self.pictures.shape[0] if isinstance(self.pictures, Tensor) else len(self.pictures)
 
     @property
     def sizes(self) -> list[Size]:
@@ -112,13 +112,14 @@ class Call:
         """Return the call with every moved argument turned back by ``g``."""
         if self.extents is not None:
             return self._moved_back_within(g.inverse(), self.extents)
+        size = self.frame
         values: dict[int | str, Any] = {}
         for key, spec in self.moved.items():
             entry = self[key]
             if is_invariant(spec):
                 continue
             if isinstance(entry, Tensor):
-                kind = wrap(spec, entry, self.sizes[0] if self.sizes else (1, 1))  # type: ignore[arg-type]
+                kind = wrap(spec, entry, size)  # type: ignore[arg-type]
                 values[key] = retyped(act_mixed(g, weights, kind, inverse=True), entry)
             else:
                 kinds = [entry_kinds(spec, e, size) for e, size in zip(entry, self.sizes, strict=True)]

@@ -15,6 +15,7 @@ policy only says how the model is then called:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -60,13 +61,37 @@ def unplace(kind: Kind, picture: Size, size: Size, canvas: Canvas) -> Kind:
         if normalized:
             factors = [1.0, 1.0] if canvas == "stretch" else [size[1] / picture[1], size[0] / picture[0]]
         columns = 4 if isinstance(kind, Boxes) else 2
-        moved = data[..., :columns] * data.new_tensor(factors * (columns // 2))
+        moved = data[..., :columns] * numbers(factors * (columns // 2), data)
         return kind.replace(data=torch.cat([moved, data[..., columns:]], -1), size=picture)
-    rows = round(data.shape[-2] * picture[0] / size[0])
-    columns = round(data.shape[-1] * picture[1] / size[1])
+    rows, columns = (scaled(picture[axis], data.shape[axis - 2], size[axis]) for axis in (0, 1))
     if canvas == "pad":
         return kind.replace(data=data[..., :rows, :columns])
     return kind.replace(data=resize_grid(data, rows, columns))
+
+
+def numbers(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return numbers, which may be symbols of a graph, as a tensor of the dtype and device of another."""
+    if not any(isinstance(v, (torch.SymInt, torch.SymFloat)) for v in values):
+        return like.new_tensor(values)
+    return torch.stack([like.new_full((), v) for v in values])
+
+
+def scaled(length: int, cells: int, side: int) -> int:
+    """Return how many of a line's cells, which cover ``side`` pixels, cover ``length`` of them, rounded.
+
+    Raises:
+        ValueError: If that cannot be told in a graph, which does not know the numbers yet.
+    """
+    if not any(isinstance(n, torch.SymInt) for n in (length, cells, side)):
+        return round(length * cells / side)
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    if not statically_known_true(cells == side):
+        raise ValueError(
+            "results on a coarser grid than the picture cannot be taken off its square in a graph of any "
+            "size; export with a fixed size"
+        )
+    return length
 
 
 def resize_grid(data: Tensor, rows: int, columns: int) -> Tensor:

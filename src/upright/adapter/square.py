@@ -27,7 +27,7 @@ from ..groups.product import factors_of
 from ..groups.projective import PlaneMap
 from ..kinds import Boxes, Image, Invariant, Kind, OrientedBoxes, Points, VectorField
 from .call import Call, entry_data, entry_kinds, is_invariant
-from .canvas import Canvas, place, resize_grid, unplace
+from .canvas import Canvas, numbers, place, resize_grid, scaled, unplace
 from .result import Result
 from .spec import Size, wrap
 from .typed import retyped
@@ -70,7 +70,7 @@ def on_squares(call: Call, group: Group, canvas: Canvas) -> Call | None:
             continue
         if isinstance(entry, Tensor) and not isinstance(spec, Mapping):
             size = call.frame
-            values[key] = retyped(_placed(wrap(spec, entry, size), size, canvas), entry)
+            values[key] = retyped(placed_kind(wrap(spec, entry, size), size, canvas), entry)
         elif isinstance(entry, (list, tuple)):
             kinds = [entry_kinds(spec, e, size) for e, size in zip(entry, call.sizes, strict=True)]
             placed = [_placed_entry(kind, size, canvas) for kind, size in zip(kinds, call.sizes, strict=True)]
@@ -123,8 +123,8 @@ def _taken_apart(kind: Kind, sizes: list[Size], canvas: Canvas) -> Kind:
 
 def taken_back(kind: Kind, picture: Size, canvas: Canvas) -> Kind:
     """Take what lies on the square of a picture back to the picture."""
-    side = max(picture)
-    if isinstance(kind, Invariant) or picture == (side, side):
+    side = _side(picture)
+    if isinstance(kind, Invariant) or (isinstance(side, int) and picture == (side, side)):
         return kind
     if canvas == "pad":
         kind = _shifted(kind, picture, back=True)
@@ -133,15 +133,15 @@ def taken_back(kind: Kind, picture: Size, canvas: Canvas) -> Kind:
 
 def _placed_entry(kinds: Any, size: Size, canvas: Canvas) -> Any:
     if isinstance(kinds, dict):
-        return {name: _placed(kind, size, canvas) for name, kind in kinds.items()}
-    return _placed(kinds, size, canvas)
+        return {name: placed_kind(kind, size, canvas) for name, kind in kinds.items()}
+    return placed_kind(kinds, size, canvas)
 
 
-def _placed(kind: Kind, picture: Size, canvas: Canvas) -> Kind:
+def placed_kind(kind: Kind, picture: Size, canvas: Canvas) -> Kind:
     """Put what lies on a picture on its square."""
-    side = max(picture)
+    side = _side(picture)
     square = (side, side)
-    if isinstance(kind, Invariant) or picture == square:
+    if isinstance(kind, Invariant) or (isinstance(side, int) and picture == square):
         return kind
     if isinstance(kind, (Points, Boxes, OrientedBoxes)):
         placed = unplace(kind, square, picture, canvas)  # the other way round: from the picture's canvas
@@ -161,19 +161,26 @@ def _placed(kind: Kind, picture: Size, canvas: Canvas) -> Kind:
 
 def _margins(picture: Size) -> tuple[int, int]:
     """Return how many rows lie above, and columns left of, a picture in the middle of its square."""
-    side = max(picture)
+    side = _side(picture)
     return (side - picture[0]) // 2, (side - picture[1]) // 2
+
+
+def _side(picture: Size) -> int:
+    """Return the longer side; sides may be symbols of a graph, which does not choose."""
+    if isinstance(picture[0], torch.SymInt) or isinstance(picture[1], torch.SymInt):
+        return torch.sym_max(*picture)
+    return max(picture)
 
 
 def _shifted(kind: Kind, picture: Size, *, back: bool) -> Kind:
     """Move what lies on the square between its top left corner and its middle; grids back only."""
-    side, (top, left), data = max(picture), _margins(picture), kind.data
+    side, (top, left), data = _side(picture), _margins(picture), kind.data
     if isinstance(kind, (Points, Boxes, OrientedBoxes)):
         unit = side if getattr(kind, "normalized", False) else 1
-        shift = data.new_tensor([left / unit, top / unit]) * (-1 if back else 1)
+        shift = numbers([left / unit, top / unit], data) * (-1 if back else 1)
         corners = isinstance(kind, Boxes) and kind.format == "xyxy"
         columns = 4 if corners else 2
         moved = data[..., :columns] + shift.repeat(columns // 2)
         return kind.replace(data=torch.cat([moved, data[..., columns:]], -1))
-    rows, columns = (round(m * n / side) for m, n in zip((top, left), data.shape[-2:], strict=True))
+    rows, columns = (scaled(m, n, side) for m, n in zip((top, left), data.shape[-2:], strict=True))
     return kind.replace(data=data.roll((-rows, -columns), (-2, -1)))

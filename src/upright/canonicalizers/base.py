@@ -82,6 +82,6 @@ class IdentityCanonicalizer(Canonicalizer):
     def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:
         """Return the identity for every input."""
         if isinstance(x, Tensor):
-            return Pose(self.group.identity(len(x), device=x.device))
+            return Pose(self.group.identity(x.shape[0], device=x.device))
         device = x[0].device if len(x) else torch.device("cpu")
         return Pose(self.group.identity(len(x), device=device))

@@ -136,7 +136,7 @@ class ContinuousCanonicalizer(NetworkCanonicalizer):
         grid, one = self._grid(), self.rays * self.scales
         masses, tops = hills(grid.smoothed(density).detach(), density.detach(), self.candidates)
         sheet = tops // one
-        rows = torch.arange(len(density), device=density.device).unsqueeze(1)
+        rows = torch.arange(density.shape[0], device=density.device).unsqueeze(1)
         angle, log = grid.refined(density[rows, sheet], tops % one)
         unknown = log_probs.isnan().any(1, keepdim=True)  # a picture that is not finite is left as it is
         angle, log, sheet = (part.masked_fill(unknown, 0) for part in (angle, log, sheet))

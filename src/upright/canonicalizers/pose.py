@@ -111,9 +111,9 @@ class Pose:
             Element(self.group, values).is_identity(), torch.arange(count + 1, device=known.device), count
         ).amin(1)
         swapped = torch.where(where, place, 0).unsqueeze(1)
-        order = torch.arange(count + 1, device=known.device).repeat(len(known), 1).scatter(1, swapped, 0)
+        order = torch.arange(count + 1, device=known.device).repeat(known.shape[0], 1).scatter(1, swapped, 0)
         order = order.scatter(1, torch.zeros_like(swapped), swapped)
-        rows = torch.arange(len(known), device=known.device).unsqueeze(-1)
+        rows = torch.arange(known.shape[0], device=known.device).unsqueeze(-1)
         candidates = Element(self.group, values[rows, order])
         return replace(self, element=element, candidates=candidates, log_probs=log_probs.gather(1, order))
 
@@ -145,7 +145,7 @@ class Pose:
         if isinstance(self.group, FiniteGroup) and self.candidates is None:
             return Element(self.group, index)
         listed = self.element.reshape(-1, 1) if self.candidates is None else self.candidates
-        rows = torch.arange(len(index), device=index.device).unsqueeze(-1)
+        rows = torch.arange(index.shape[0], device=index.device).unsqueeze(-1)
         return listed[rows, index]
 
     def _known_log_probs(self) -> Tensor:

@@ -69,7 +69,7 @@ class VolumeCanonicalizer(DiscreteCanonicalizer):
                 f"x must have shape (B, {self.channels}, D, H, W), got {tuple(x.shape)}; build the "
                 "canonicalizer with channels=…"
             )
-        if len(x) and not x[0].numel():
+        if x.shape[0] and not x[0].numel():
             raise ValueError(f"volumes must have voxels, got {tuple(x.shape)}")
         seen = small_volume(x.to(self.temperature.dtype), size)
         if self.standardize:

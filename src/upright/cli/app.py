@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "predict": "classify pictures however they lie, and say how they lie",
     "serve": "try a model in the browser: turn a picture and see what it says; with a JSON endpoint",
     "canonicalize": "set all pictures of a folder, of Parquet or of tar files upright",
+    "export": "write a model, or what turns pictures before it, to one ONNX or torch file",
     "demo": "see what it does, on real photos and on digits, in a few minutes",
     "info": "show what is installed, or what a saved folder holds",
 }

@@ -25,6 +25,11 @@ class PlanarGroup(Group):
     dimension: ClassVar[int] = 2
 
     @property
+    def swaps_sides(self) -> bool | None:
+        """Whether all elements exchange height and width of a canvas, or none does; None: some do."""
+        return None
+
+    @property
     @abstractmethod
     def is_exact_on_grid(self) -> bool:
         """Whether every element maps the square pixel grid to itself (quarter turns and flips only)."""
@@ -77,6 +82,11 @@ class FinitePlanarGroup(PlanarGroup, FiniteGroup):
 
     n: int
     """Number of rotations."""
+
+    @property
+    def swaps_sides(self) -> bool | None:
+        """False where there are no quarter turns but by 180°; None: some elements exchange the sides."""
+        return None if self.n > 2 else False
 
     @property
     def is_exact_on_grid(self) -> bool:
@@ -215,3 +225,53 @@ def _check_n(n: Any, name: str) -> None:
         raise TypeError(f"n must be an int, got {type(n).__name__}; write {name}(4)")
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}; write {name}(4) for quarter turns")
+
+
+@dataclass(frozen=True)
+class SideCoset(FinitePlanarGroup):
+    """Those elements of C4 or D4 that exchange the sides of a canvas, or those that keep them.
+
+    Elements are numbered as in the whole group; products belong to it. What knows that all elements exchange
+    the sides, or none, knows the shape of what it moves without looking at elements, as graphs must.
+
+    Args:
+        whole: C4 or D4.
+        swaps: Whether its elements exchange height and width.
+
+    Example:
+        >>> SideCoset(Cyclic(4), swaps=True).swaps_sides
+        True
+    """
+
+    whole: FinitePlanarGroup
+    swaps: bool
+
+    def __post_init__(self) -> None:
+        if self.whole.n != 4:
+            raise ValueError(f"whole must be C4 or D4, got {self.whole}")
+
+    @property
+    def n(self) -> int:  # type: ignore[override]
+        """Number of rotations of the whole group."""
+        return self.whole.n
+
+    @property
+    def order(self) -> int:
+        """Number of elements of the whole group, by which they are numbered."""
+        return self.whole.order
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether height and width are exchanged."""
+        return self.swaps
+
+    def compose(self, g: Element, h: Element) -> Element:
+        """Return ``g @ h``, an element of the whole group."""
+        return self.whole.compose(Element(self.whole, g.value), Element(self.whole, h.value))
+
+    def inverse(self, g: Element) -> Element:
+        """Return ``~g``, which exchanges the sides if ``g`` does."""
+        return Element(self, self.whole.inverse(Element(self.whole, g.value)).value)
+
+    def __str__(self) -> str:
+        return f"{self.whole}, sides {'swapped' if self.swaps else 'kept'}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_positive
 from .orbit import blurred
-from .polar import polar_grid
+from .polar import parts, polar_grid
 from .polar_density import reversed_angles
 
 LOG_POLAR_GROUPS = ("scale", "SO2xscale", "scalexSO2", "O2xscale", "scalexO2")
@@ -99,7 +99,7 @@ class LogPolarDensity(nn.Module):
         if not self.has_reflections:
             return self._score(x).flatten(1)
         # F R^a F = R^-a: the score of R^a F on x is the score of R^-a on the mirrored picture
-        turned, flipped = self._score(torch.cat([x, x.flip(-1)])).chunk(2)
+        turned, flipped = parts(self._score(torch.cat([x, x.flip(-1)])), 2)
         return torch.stack([turned, reversed_angles(flipped.mT).mT], 1).flatten(1)
 
     def features(self, x: Tensor) -> Tensor:

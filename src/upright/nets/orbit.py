@@ -134,7 +134,7 @@ def turned_copies(
         flat = x.ndim == 4
         picture = Image(x, border="reflect", interpolation=interpolation) if flat else Volume(x)
         inverses = group.elements(x.device).inverse()
-        every = torch.stack([act(g.expand(len(x)), picture).data for g in inverses])
+        every = torch.stack([act(g.expand(x.shape[0]), picture).data for g in inverses])
         return every if group.is_exact_on_grid else every * disc(x.shape[-1], x)
     if group.is_exact_on_grid and not offset_degrees:
         moves = group.all_grid_moves()  # a reflection is its own inverse

@@ -63,7 +63,7 @@ class PolarNet(nn.Module):
             return self._score(polar)
         # F R^r F = R^-r: the score of R^r F on x is the score of R^-r on the mirrored picture
         mirrored = polar_grid(x.flip(-1), self.rays, self.rings)
-        turned, flipped = self._score(torch.cat([polar, mirrored])).chunk(2)
+        turned, flipped = parts(self._score(torch.cat([polar, mirrored])), 2)
         return torch.cat([turned, flipped[:, (-torch.arange(self.n)) % self.n]], 1)
 
     def _score(self, x: Tensor) -> Tensor:
@@ -107,9 +107,15 @@ def polar_grid(x: Tensor, rays: int, rings: int, *, inner: float | None = None, 
     grid = torch.stack([radius[:, None] * angle.cos(), -radius[:, None] * angle.sin()], -1).to(x.dtype)
     quarters = torch.cat([permuted(x, -turn % 4) for turn in range(4)])
     seen = F.grid_sample(
-        quarters, grid.expand(len(quarters), -1, -1, -1), padding_mode="border", align_corners=False
+        quarters, grid.expand(quarters.shape[0], -1, -1, -1), padding_mode="border", align_corners=False
     )
-    return torch.cat(seen.chunk(4), -1)
+    return torch.cat(parts(seen, 4), -1)
+
+
+def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Return the equal parts of which ``x`` was put together along the first axis, in a graph too."""
+    made: Tensor = x.reshape(count, x.shape[0] // count, *x.shape[1:])
+    return made.unbind()
 
 
 def _pad(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from .._checks import check_choice
 from ..actions.grid import move_grid
 from ..groups.rotations import SO2
 from .orbit import blurred
-from .polar import polar_grid
+from .polar import parts, polar_grid
 
 GROUPS = ("SO2", "O2")
 
@@ -134,7 +134,7 @@ class PolarDensity(nn.Module):
         if not self.has_reflections and (self.training or not self.mirror):
             return self._score(x)
         # F R^a F = R^-a: the score of R^a F on x is the score of R^-a on the mirrored picture
-        turned, flipped = self._score(torch.cat([x, x.flip(-1)])).chunk(2)
+        turned, flipped = parts(self._score(torch.cat([x, x.flip(-1)])), 2)
         flipped = reversed_angles(flipped)
         return torch.cat([turned, flipped], 1) if self.has_reflections else (turned + flipped) / 2
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_choice
+from .polar import parts
 from .polar_density import GROUPS, PolarTrunk, reversed_angles
 
 
@@ -44,7 +45,7 @@ class SteerableNet(nn.Module):
         """Return scores ``(B, bins)``: of the rotations by ``i · 360° / rays``, then of the reflections."""
         if not self.has_reflections:
             return self._score(x)
-        turned, flipped = self._score(torch.cat([x, x.flip(-1)])).chunk(2)
+        turned, flipped = parts(self._score(torch.cat([x, x.flip(-1)])), 2)
         return torch.cat([turned, reversed_angles(flipped)], 1)
 
     def vectors(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,8 @@ def thumbnail(x: Tensor, size: int, dtype: torch.dtype | None = None) -> Tensor:
         Thumbnails, shape ``(B, C, size, size)``.
     """
     dtype = dtype or x.dtype
+    if any(isinstance(side, torch.SymInt) for side in x.shape[-2:]):
+        return _thumbnail_of_any_size(x, size, dtype)
     if x.shape[-1] == size and x.shape[-2] == size:
         return x.to(dtype)
     side = min(x.shape[-1], x.shape[-2])
@@ -40,6 +42,35 @@ def thumbnail(x: Tensor, size: int, dtype: torch.dtype | None = None) -> Tensor:
     rows = triangle_filter(x.shape[-2], side, size).to(x)
     columns = triangle_filter(x.shape[-1], side, size).to(x)
     return rows @ (x @ columns.transpose(0, 1))
+
+
+def _thumbnail_of_any_size(x: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Make thumbnails in a graph that does not know the sides yet, by the same filters.
+
+    Blocks of pixels are not averaged first; what they would do is part of the filters.
+    """
+    height, width = (torch.full((), n, dtype=torch.float64) for n in x.shape[-2:])
+    factor = (torch.minimum(height, width) / (4 * size)).floor().clamp(min=1)  # 1 below twice that
+    rest = torch.stack([height, width]) % factor
+    filters = []
+    for length, whole in zip(x.shape[-2:], (height, width), strict=True):
+        pixel = torch.arange(length, dtype=torch.float64)
+        count, window = (whole / factor).floor(), (torch.minimum(height, width) / factor).floor()
+        block = ((pixel - (whole % factor) / 2) / factor).floor()  # blocks after a symmetric cut
+        first, last = (pixel * count / whole).floor(), ((pixel + 1) * count / whole).ceil() - 1
+        inside = (block >= 0) & (block < count)
+        cut = _triangles(block, count, window, size) * inside
+        bins = _triangles(first, count, window, size) / _bin_width(first, whole, count)
+        more = _triangles(last, count, window, size) / _bin_width(last, whole, count)
+        spread = bins + more * (last > first)  # bins that share pixels, where no cut is symmetric
+        weights = torch.where((rest % 2 == 1).any(), spread, cut)
+        filters.append((weights / weights.sum(1, keepdim=True)).float().to(x.device, dtype))
+    return filters[0] @ (x.to(dtype) @ filters[1].transpose(0, 1))
+
+
+def _bin_width(number: Tensor, length: Tensor, count: Tensor) -> Tensor:
+    """Return how many pixels a bin of adaptive pooling holds."""
+    return ((number + 1) * length / count).ceil() - (number * length / count).floor()
 
 
 def standardized(x: Tensor) -> Tensor:
@@ -70,13 +101,17 @@ def triangle_filter(length: int, window: int, size: int) -> Tensor:
 
     Linear interpolation; when shrinking, the triangle widens to two output pixels (antialiasing).
     """
-    scale = window / size
-    width = max(scale, 1.0)
+    weights = _triangles(torch.arange(length, dtype=torch.float64), length, window, size)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def _triangles(pixel: Tensor, length: Tensor | int, window: Tensor | int, size: int) -> Tensor:
+    """Return the weights, not normalised, of pixels of a line for the samples of its centre."""
+    scale = torch.as_tensor(window / size, dtype=torch.float64)
     start = (length - window) / 2
     centres = start + (torch.arange(size, dtype=torch.float64) + 0.5) * scale
-    pixels = torch.arange(length, dtype=torch.float64) + 0.5
-    weights = (1 - (pixels[None, :] - centres[:, None]).abs() / width).clamp(min=0)
-    return (weights / weights.sum(1, keepdim=True)).float()
+    away = (pixel[None, :] + 0.5 - centres[:, None]).abs()
+    return (1 - away / scale.clamp(min=1.0)).clamp(min=0)
 
 
 def _shrink(x: Tensor, factor: int, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,5 @@
+"""What runs without upright: graphs of canonicalizers and adapted models, as ONNX files or torch programs."""
+
+from .graph import ExportError as ExportError
+from .writing import Exported as Exported
+from .writing import export as export
