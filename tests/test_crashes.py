@@ -15,8 +15,10 @@ import pytest
 import torch
 
 import upright
+from cli_work import work_folder  # noqa: F401
 from test_hub import adapted, model, picture, small
 from upright import _files, hub
+from upright.cli import main
 
 posix = pytest.mark.skipif(os.name != "posix", reason="kills and limits are those of POSIX")
 
@@ -144,6 +146,24 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path, limited, size):
     assert (tmp_path / "s" / "report.json").read_text() == "mine"
     again = upright.load(tmp_path / "s", old.model)
     assert torch.equal(again(picture()), old(picture()))
+
+
+@posix
+def test_the_command_line_on_a_full_disk(work, capsys, limited):
+    command = ["evaluate", "saved", "--trust-code", "--data", "classes", "--no-overhead", "--no-leakage"]
+    command += ["--report", "page", "--json", "report.json"]
+    assert main(command) == 0
+    capsys.readouterr()
+
+    def tree():
+        return {p: p.read_bytes() for p in (*Path("page").iterdir(), Path("report.json"))}
+
+    before = tree()
+    limited(3000)
+    assert main(command) == 2
+    expected = "report.json: File too large; what was there is kept: make room, and run it again"
+    assert expected in capsys.readouterr().err
+    assert tree() == before
 
 
 @posix

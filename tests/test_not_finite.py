@@ -111,6 +111,17 @@ def test_energies_over_all_angles(search):
         assert torch.equal(pose.element.value[[0, 2]], expected.element.value[[0, 2]])
 
 
+def test_energies_of_which_some_are_nan():
+    canonicalizer = upright.EnergyCanonicalizer(
+        lambda x: torch.where(x[:, 0, 0, 0] > 0.5, 1.0, torch.nan), "C4"
+    )
+    x = torch.zeros(2, 1, 8, 8)
+    x[0, 0, :, 0], x[1] = 1.0, 1.0
+    pose = canonicalizer(x)
+    assert pose.element.value.tolist() == [0, 0]
+    assert pose.confidence.isnan().tolist() == [True, False]
+
+
 @torch.no_grad()
 def test_what_lies_on_a_picture_moves_and_keeps_to_its_row():
     canonicalizer, boxes = MAKERS["orbit C8"]().eval(), torch.rand(3, 5, 4) * 8

@@ -22,7 +22,7 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> Path:
     data = content.encode() if isinstance(content, str) else content
     new = _beside(path)
     try:
-        with open(new, "xb") as file:
+        with _named(path), open(new, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -44,9 +44,10 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.unfinished")
     try:
-        yield new
-        with open(new, "rb+") as file:
-            os.fsync(file.fileno())
+        with _named(path):
+            yield new
+            with open(new, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(new, path)
     except BaseException:
         new.unlink(missing_ok=True)
@@ -140,6 +141,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in errors that name none, such as that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _beside(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,21 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from .._files import staged
+
 
 class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]
     """Writes beside the file and renames; reads plain data only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; an interruption leaves the earlier file as it was."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
+        with staged(path) as new, new.open("wb") as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # a full disk, not what torch makes of it
+                    raise error.__context__ from error
+                raise
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -96,9 +93,8 @@ class History(L.Callback):  # type: ignore[misc]
         self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **metrics,
                           "learning_rate": next(iter(rate.values()))})  # fmt: skip
         if self.folder is not None and trainer.is_global_zero:
-            partial = self.folder / f".history.json.{os.getpid()}"
-            partial.write_text(json.dumps(self.rows, indent=1))
-            partial.replace(self.folder / "history.json")
+            with staged(self.folder / "history.json") as new:
+                new.write_text(json.dumps(self.rows, indent=1))
 
 
 class Bar(RichProgressBar):  # type: ignore[misc]
