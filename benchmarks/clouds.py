@@ -2,25 +2,29 @@
 
     python -m benchmarks.clouds
 
-Clouds are Gaussian, stretched and about some place; predictors are random and heed no symmetry.
+Clouds are Gaussian, stretched and about some place; predictors are random and heed no symmetry. Times of
+adapted predictors stand beside those of the same predictors, bare.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import upright
-from benchmarks.record import parser, start, times_ms, write
+from benchmarks.record import paired_ratio, parser, start, times_ms, write
 from upright.actions import act
 from upright.canonicalizers import Canonicalizer
 from upright.kinds_space import Cloud, Vectors
+from upright.nets.points import DGCNN, PointNet
 
 GROUPS = ("SO3", "O3", "SE3", "E3")
-NAMES = ("pca", "minimal", "vector_neurons")
+NAMES = ("pca", "minimal", "vector_neurons", "spherical")
 
 
 def clouds(count: int, points: int, generator: torch.Generator) -> Tensor:
@@ -50,7 +54,7 @@ def equivariance(c: Canonicalizer, points: int, trials: int, generator: torch.Ge
     return worst
 
 
-def per_cloud(c: Canonicalizer, x: Tensor, repeats: int) -> dict[str, float]:
+def per_cloud(c: nn.Module, x: Tensor, repeats: int) -> dict[str, float]:
     """Return milliseconds a cloud: the least and the median on the clock, and of processor time."""
     clock = times_ms(lambda: c(x), repeats=repeats)
     began = time.process_time()
@@ -65,11 +69,36 @@ def per_cloud(c: Canonicalizer, x: Tensor, repeats: int) -> dict[str, float]:
     return {name: round(value / len(x), 4) for name, value in values.items()}
 
 
+def beside(options: argparse.Namespace, x: Tensor, repeats: int) -> dict[str, Any]:
+    """Return milliseconds a cloud of predictors, bare and adapted, and the ratio of pairs run in turn."""
+    predictors = {
+        "PointNet": PointNet(40).eval(),
+        "DGCNN, width 0.25, 10 neighbours": DGCNN(40, width=0.25, neighbours=10).eval(),
+        "DGCNN": DGCNN(40).eval(),
+    }
+    figures = {}
+    for title, model in predictors.items():
+        few = 1 if options.smoke else max(3, repeats // 3) if title == "DGCNN" else repeats
+        if options.smoke and title == "DGCNN":
+            continue
+        figures[title] = {"bare": per_cloud(model, x, few)}
+        for name in ("spherical", "pca"):
+            robust = upright.adapt(
+                model, "SO3", canonicalizer=upright.canonicalizer("SO3", name), inputs={0: "cloud"},
+                outputs="logits",
+            ).eval()  # fmt: skip
+            figures[title][name] = {
+                **per_cloud(robust, x, few),
+                **paired_ratio(partial(robust, x), partial(model, x), repeats=few, warmup=0),
+            }
+    return figures
+
+
 @torch.no_grad()
 def main() -> None:
     options = parser(__doc__ or "").parse_args()
     start(options)
-    count, trials, repeats = (8, 1, 1) if options.smoke else (1000, 10, 15)
+    count, trials, repeats = (8, 1, 1) if options.smoke else (1000, 10, 30)
     generator = torch.Generator().manual_seed(options.seed)
     figures: dict[str, Any] = {}
     for name in NAMES:
@@ -82,6 +111,11 @@ def main() -> None:
                 "equivariance error of adapted predictors": equivariance(c, 8, trials, generator),
                 "ms a cloud of 1024, batch 32": per_cloud(c, clouds(32, 1024, generator), repeats),
             }
+    torch.manual_seed(options.seed)
+    size = 64 if options.smoke else 1024
+    figures["predictors, ms a cloud of 1024, batch 32, SO3"] = beside(
+        options, clouds(32, size, generator), repeats
+    )
     write("clouds", figures, options, load="other processes may share the cores; see processor time")
 
 

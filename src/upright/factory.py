@@ -24,6 +24,7 @@ from .canonicalizers import (
     MinimalFrame,
     PCAFrame,
     SortedOrder,
+    SphericalCanonicalizer,
     VectorNeuronCanonicalizer,
     VolumeCanonicalizer,
     energy_canonicalizer,
@@ -145,6 +146,7 @@ CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {
 """Networks of continuous groups by name, likewise: the first two of SO2 and O2, the third with scales."""
 
 CLOUD_CANONICALIZERS: dict[str, Callable[..., Canonicalizer]] = {
+    "spherical": SphericalCanonicalizer,
     "vector_neurons": VectorNeuronCanonicalizer,
     "pca": PCAFrame,
     "minimal": MinimalFrame,
@@ -200,7 +202,7 @@ def _usual_network(group: Group) -> str:
     if isinstance(group, CubeGroup):
         return "volume"
     if isinstance(group, ContinuousSpatialGroup):
-        return "vector_neurons"
+        return "spherical"
     if isinstance(group, Permutations):
         return "sorted"
     if isinstance(group, FiniteGroup):

@@ -13,5 +13,6 @@ from .frames import PCAFrame as PCAFrame
 from .network import NetworkCanonicalizer as NetworkCanonicalizer
 from .order import SortedOrder as SortedOrder
 from .pose import Pose as Pose
+from .spherical import SphericalCanonicalizer as SphericalCanonicalizer
 from .vector import VectorNeuronCanonicalizer as VectorNeuronCanonicalizer
 from .volume import VolumeCanonicalizer as VolumeCanonicalizer

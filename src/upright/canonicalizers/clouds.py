@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..groups.space import O3, SO3
 from ..kinds import Kind
 from ..kinds_space import Cloud
 from .base import Canonicalizer
+from .network import keeping_precision
 from .pose import Pose
 
 
@@ -98,6 +99,10 @@ class CloudCanonicalizer(Canonicalizer):
     def poses(self, clouds: CentredClouds) -> Pose:
         """Choose the poses of centred clouds."""
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Keep float32 under ``.half()``, as `NetworkCanonicalizer` does."""
+        return super()._apply(keeping_precision(fn), recurse)  # type: ignore[no-untyped-call]
+
     def elements(self, frames: Tensor, centre: Tensor) -> Element:
         """Return the elements whose rotations have the given axes as columns.
 
@@ -152,6 +157,20 @@ def read_clouds(x: Tensor | Sequence[Tensor], mask: Tensor | None, *, centred: b
     points = points - centre.unsqueeze(1)
     points = points if mask is None else points.masked_fill(~present.unsqueeze(-1), 0.0)
     return CentredClouds(points, present, centre)
+
+
+def thinned(clouds: CentredClouds, most: int) -> CentredClouds:
+    """Return at most so many points of each cloud, evenly spaced in their order."""
+    if clouds.points.shape[1] <= most:
+        return clouds
+    counts = clouds.present.sum(1, keepdim=True)
+    order = (~clouds.present).long().sort(dim=1, stable=True).indices
+    wanted = counts.clamp(max=most)
+    step = torch.arange(most, device=order.device)
+    index = order.gather(1, (step * counts // wanted).clamp(max=order.shape[1] - 1))
+    present = step < wanted
+    points = clouds.points.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
+    return CentredClouds(points.masked_fill(~present.unsqueeze(-1), 0.0), present, clouds.centre)
 
 
 def _padded(clouds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

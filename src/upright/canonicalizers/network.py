@@ -139,10 +139,15 @@ class NetworkCanonicalizer(Canonicalizer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Follow moves to devices and to float64, but keep float32 under ``.half()`` and ``.bfloat16()``."""
+        return super()._apply(keeping_precision(fn), recurse)  # type: ignore[no-untyped-call]
 
-        def keep_precision(t: Tensor) -> Tensor:
-            moved = fn(t)
-            lowered = moved.is_floating_point() and moved.dtype in (torch.float16, torch.bfloat16)
-            return t.to(moved.device) if lowered and t.dtype in (torch.float32, torch.float64) else moved
 
-        return super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
+def keeping_precision(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Let a move of tensors leave the precision of those in float32 or float64 as it is, or raise it."""
+
+    def keep_precision(t: Tensor) -> Tensor:
+        moved = fn(t)
+        lowered = moved.is_floating_point() and moved.dtype in (torch.float16, torch.bfloat16)
+        return t.to(moved.device) if lowered and t.dtype in (torch.float32, torch.float64) else moved
+
+    return keep_precision

@@ -11,7 +11,7 @@ from .._checks import check_positive
 from ..groups.base import Element, Group
 from ..groups.space import SO3
 from ..nets.vector_neurons import VectorNeurons
-from .clouds import CentredClouds, CloudCanonicalizer
+from .clouds import CentredClouds, CloudCanonicalizer, thinned
 from .frames import PCAFrame, sign_patterns
 from .pose import Pose
 
@@ -24,8 +24,8 @@ class VectorNeuronCanonicalizer(CloudCanonicalizer):
     and SE3 its determinant is +1, in O3 and E3 that of ``M``. What ``M`` leaves open, as for a table that
     looks alike after half a turn, is decided by the axes of `PCAFrame`, so that the pose follows every turn.
 
-    Poses list the mode and its flips about its own axes. While training, ``log_density`` holds the
-    distribution over fixed ``cells`` for `upright.losses.prior_loss`.
+    Poses list the mode and its flips about its own axes; ``log_density`` is the distribution over fixed
+    ``cells``, for `upright.losses.prior_loss`.
 
     Args:
         group: ``"SO3"``, ``"O3"``, ``"SE3"`` or ``"E3"``.
@@ -33,7 +33,7 @@ class VectorNeuronCanonicalizer(CloudCanonicalizer):
         layers: See `VectorNeurons`.
         points: At most so many points, evenly spaced in their order, are looked at one by one; the moments
             are those of all points.
-        cells: Number of rotations at which the density is known, for training.
+        cells: Number of rotations at which the density is known.
         fallback: Weight of the axes of `PCAFrame` relative to ``M``.
 
     Reference:
@@ -68,7 +68,7 @@ class VectorNeuronCanonicalizer(CloudCanonicalizer):
     def poses(self, clouds: CentredClouds) -> Pose:
         """Choose the poses of centred clouds; computed in float64."""
         count = clouds.present.sum(1)
-        some = _thinned(clouds, self.points)
+        some = thinned(clouds, self.points)
         said = self.network(some.points, some.present, clouds.points, count)
         axes = self.axes.poses(clouds).element.value[..., :3]
         scale = said.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1)
@@ -79,8 +79,6 @@ class VectorNeuronCanonicalizer(CloudCanonicalizer):
         levels = torch.einsum("bij,bkij->bk", decided, listed).detach()
         elements = self.elements(listed, clouds.centre)
         log_probs = torch.log_softmax(levels, 1).float()
-        if not (self.training and torch.is_grad_enabled()):
-            return Pose(elements[:, 0], log_probs, candidates=elements)
         grid = self.grid(said.device)
         rotations = grid.value[..., :3]
         density = torch.log_softmax(torch.einsum("bij,nij->bn", said, rotations), 1).float()
@@ -123,17 +121,3 @@ def spread_rotations(count: int, device: torch.device | None = None) -> Tensor:
     rotations = SO3().from_quaternion(q).value
     spread: Tensor = rotations[0].mT @ rotations
     return spread
-
-
-def _thinned(clouds: CentredClouds, most: int) -> CentredClouds:
-    """Return at most so many points of each cloud, evenly spaced in their order."""
-    if clouds.points.shape[1] <= most:
-        return clouds
-    counts = clouds.present.sum(1, keepdim=True)
-    order = (~clouds.present).long().sort(dim=1, stable=True).indices
-    wanted = counts.clamp(max=most)
-    step = torch.arange(most, device=order.device)
-    index = order.gather(1, (step * counts // wanted).clamp(max=order.shape[1] - 1))
-    present = step < wanted
-    points = clouds.points.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
-    return CentredClouds(points.masked_fill(~present.unsqueeze(-1), 0.0), present, clouds.centre)

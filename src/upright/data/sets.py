@@ -85,10 +85,11 @@ class PictureSet(Dataset[tuple[Any, int]]):
 
 
 class TensorSet(Dataset[tuple[Any, int]]):
-    """Pictures that are tensors already; they are handed out as they are.
+    """Pictures, clouds or volumes that are tensors already; they are handed out as they are.
 
     Args:
-        pictures: Shape ``(N, C, H, W)``, any dtype, or a sequence of ``(C, H_i, W_i)``.
+        pictures: Shape ``(N, C, H, W)``, any dtype, or a sequence of ``(C, H_i, W_i)``; clouds of shape
+            ``(N, M, 3)``, or a sequence of ``(M_i, 3)``; volumes ``(N, C, D, H, W)``, or likewise.
         labels: Shape ``(N,)``; None if there are none.
         transform: Applied to every picture.
     """
@@ -105,11 +106,14 @@ class TensorSet(Dataset[tuple[Any, int]]):
             else [tuple(p.shape) for p in pictures]
         )
         for i, shape in enumerate(shapes):
-            if len(shape) != 3:
+            if not is_thing(shape):
                 whole = isinstance(pictures, Tensor)
                 got = tuple(pictures.shape) if whole else shape
-                raise ValueError(f"{'pictures' if whole else f'picture {i}'} must have shape "
-                                 f"{'(N, C, H, W)' if whole else '(C, H, W)'}, got {got}")  # fmt: skip
+                raise ValueError(
+                    f"{'pictures' if whole else f'picture {i}'} must have shape "
+                    f"{'(N, C, H, W)' if whole else '(C, H, W)'}, got {got}; clouds end in 3, volumes have "
+                    "one axis more"
+                )
         if self.targets is not None and self.targets.shape != (len(pictures),):
             raise ValueError(f"labels must have shape ({len(pictures)},), got {tuple(self.targets.shape)}")
 
@@ -142,6 +146,11 @@ class TensorSet(Dataset[tuple[Any, int]]):
         at = torch.tensor(indices, dtype=torch.long)
         labels = torch.full((len(indices),), NO_LABEL) if self.targets is None else self.targets[at]
         return list(zip(self.pictures[at].unbind(), labels.tolist(), strict=True))
+
+
+def is_thing(shape: Sequence[int]) -> bool:
+    """Say whether a shape is that of a picture ``(C, H, W)``, a cloud ``(N, 3)`` or a volume."""
+    return len(shape) in (3, 4) or (len(shape) == 2 and shape[1] == 3)
 
 
 def _encoded(source: Any) -> Path | bytes:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from .._online import hub_answers
-from .sets import NO_LABEL, PictureSet, TensorSet, Transform
+from .sets import NO_LABEL, PictureSet, TensorSet, Transform, is_thing
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .avif .jp2".split())
 """Files that are taken for pictures."""
@@ -36,7 +36,8 @@ def open_data(
         source: A folder of images (sub-folders are the classes, in alphabetical order; a flat folder has no
             labels); a Parquet file, or a folder of them, with columns ``image`` (``{bytes, path}``) and
             ``label``; the name of a data set on the hub; a pair of tensors, a tensor, or a list of tensors
-            ``(C, H, W)``; a `datasets.Dataset`. A torch `Dataset` or `DataLoader` is returned as it is.
+            ``(C, H, W)``, of clouds ``(N, 3)`` or of volumes ``(C, D, H, W)``; a `datasets.Dataset`. A torch
+            `Dataset` or `DataLoader` is returned as it is.
         transform: What makes a tensor ``(C, H, W)`` of an RGB PIL picture, its EXIF orientation applied;
             default: float32 in 0…1. Applied to tensors too, but not to a `Dataset` that is passed through.
         labels: Whether to read labels; without them every label is -1.
@@ -277,7 +278,7 @@ def _is_pictures(x: Any) -> bool:
     return (
         isinstance(x, (list, tuple))
         and bool(len(x))
-        and all(isinstance(p, Tensor) and p.ndim == 3 for p in x)
+        and all(isinstance(p, Tensor) and is_thing(p.shape) and p.ndim == x[0].ndim for p in x)
     )
 
 

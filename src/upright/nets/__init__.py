@@ -26,6 +26,7 @@ from .mirror import MirrorTied as MirrorTied
 from .orbit import OrbitScorer as OrbitScorer
 from .polar import PolarNet as PolarNet
 from .polar_density import PolarDensity as PolarDensity
+from .spherical import SphericalDensity as SphericalDensity
 from .steerable import SteerableNet as SteerableNet
 from .thumbnail import thumbnail as thumbnail
 from .vector_neurons import VectorNeurons as VectorNeurons

@@ -6,6 +6,7 @@ who want control. ``distil`` teaches a fast canonicalizer what a slow one answer
 
 from .augment import CropAndFlip as CropAndFlip
 from .augment import DestroyArtefacts as DestroyArtefacts
+from .augment import JitterPoints as JitterPoints
 from .distil import distil as distil
 from .fit import FitResult as FitResult
 from .fit import fit as fit

@@ -7,6 +7,7 @@ its compression, or from the blur of its resampling. None of these survives `Des
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,6 +156,46 @@ class CropAndFlip:
             columns = torch.where(mirrored, columns.flip(1), columns)
         entry = torch.arange(batch, device=pictures.device)[:, None, None]
         return pictures.permute(0, 2, 3, 1)[entry, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JitterPoints:
+    """Moves points of clouds a little and lets some of them take the places of others; never turns.
+
+    Attributes:
+        noise: Largest standard deviation of the noise, in units of the cloud's radius of gyration.
+        drop: Largest share of the points that is lost; copies of others fill their rows.
+    """
+
+    noise: float = 0.03
+    drop: float = 0.3
+
+    @torch.no_grad()
+    def __call__(self, clouds: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return changed copies.
+
+        Args:
+            clouds: Shape ``(B, N, 3)``.
+            generator: Source of randomness, on the device of the clouds.
+
+        Returns:
+            Clouds of the same shape and dtype.
+        """
+        if clouds.ndim != 3 or clouds.shape[-1] != 3:
+            raise ValueError(f"clouds must have shape (B, N, 3), got {tuple(clouds.shape)}")
+        if not clouds.numel():
+            return clouds
+        (batch, count, _), draw = clouds.shape, _Draws(len(clouds), clouds, generator)
+        share = draw.uniform(0, self.drop).view(-1, 1)
+        options: dict[str, Any] = {"generator": generator, "device": clouds.device}
+        lost = torch.rand(batch, count, **options) < share
+        other = torch.randint(count, (batch, count), **options)
+        own = torch.arange(count, device=clouds.device)
+        index = torch.where(lost, other, own).unsqueeze(-1).expand_as(clouds)
+        size = (clouds - clouds.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
+        level = (draw.uniform(0, self.noise) * size).view(-1, 1, 1)
+        noise = torch.randn(clouds.shape, dtype=clouds.dtype, **options)
+        return clouds.gather(1, index) + level * noise
 
 
 class _Draws:

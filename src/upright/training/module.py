@@ -19,6 +19,7 @@ from ..data import split_batch
 from ..groups.base import FiniteGroup
 from ..groups.product import moves_plane_only, reflects
 from ..kinds import Border, Image
+from ..kinds_space import Cloud
 from ..losses import (
     consistency_loss,
     orthogonality_loss,
@@ -26,7 +27,7 @@ from ..losses import (
     score_function_loss,
 )
 from ..priors import Prior
-from .augment import DestroyArtefacts
+from .augment import DestroyArtefacts, JitterPoints
 from .poses import identity_metrics, in_range, small, turned_back
 
 Setup = Literal["prior", "joint", "joint_no_prior", "augment", "vanilla"]
@@ -53,8 +54,9 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
         consistency_weight: Weight of the consistency loss: the posterior must not change when artefacts are
             destroyed, nor, for groups that resample, when the picture is moved and the posterior with it.
         augment: What the canonicalizer sees instead of the picture while training: True for
-            `DestroyArtefacts` (without its changes of colour where the group moves colours; nothing in
-            space), False for the picture itself, or a callable ``(pictures, generator)``.
+            `DestroyArtefacts` (without its changes of colour where the group moves colours), for clouds
+            `JitterPoints`, for volumes nothing; False for the picture itself, or a callable ``(pictures,
+            generator)``.
         predictor_augment: Applied to the pictures of a predictor that is trained, such as `CropAndFlip`.
         loss: Task loss of each picture, ``(output, labels) -> (B,)``; default: cross-entropy.
         optimizer: ``"adamw"`` or ``"sgd"`` (with Nesterov momentum 0.9).
@@ -296,11 +298,11 @@ class CanonicalizationModule(L.LightningModule):  # type: ignore[misc]
 
     def _turned(self, pictures: Any, generator: torch.Generator) -> Any:
         g = self.robust.group.sample(len(pictures), generator=generator)
+        kind: Any = self.robust.canonicalizer.reads
+        settings = {"border": self.border} if kind is Image else {}
         if isinstance(pictures, Tensor):
-            return act(g, Image(pictures, border=self.border)).data
-        return [
-            act(h, Image(picture, border=self.border)).data for h, picture in zip(g, pictures, strict=True)
-        ]
+            return act(g, kind(pictures, **settings)).data
+        return [act(h, kind(picture, **settings)).data for h, picture in zip(g, pictures, strict=True)]
 
     def _degraded(self, pictures: Any, generator: torch.Generator | None) -> Any:
         if generator is None or self.augment is None:
@@ -313,6 +315,7 @@ class _Degrading(Canonicalizer):
 
     def __init__(self, canonicalizer: Canonicalizer, change: Callable[[Any], Any]) -> None:
         super().__init__(canonicalizer.group)
+        self.reads = canonicalizer.reads  # type: ignore[misc]
         self.canonicalizer, self.change = canonicalizer, change
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:
@@ -336,6 +339,8 @@ class _Cosine:
 def _augmentation(augment: bool | Augment, canonicalizer: Canonicalizer) -> Augment | None:
     group = canonicalizer.group
     if isinstance(augment, bool):
+        if canonicalizer.reads is Cloud:
+            return JitterPoints() if augment else None
         if canonicalizer.reads is not Image:
             return None
         colours = {} if moves_plane_only(group) else {"colour": 0.0, "grey": 0.0}  # they are the pose
