@@ -232,6 +232,7 @@ def main() -> None:
     options.add_argument("--points", type=int, default=192)
     options.add_argument("--epochs", type=int, default=10)
     options.add_argument("--seeds", type=int, default=2)
+    options.add_argument("--seeds-of-parts", type=int, default=1)
     options = options.parse_args()
     start(options)
     per_class, points, epochs, seeds = options.per_class, options.points, options.epochs, options.seeds
@@ -239,30 +240,40 @@ def main() -> None:
     if options.smoke:
         per_class, points, epochs, seeds, classes = 2, 24, 1, 1, ["chair", "car", "tree"]
     runs: dict[str, list[dict[str, float]]] = {}
+    numbers = {"per_class": per_class, "points": points, "epochs": epochs}
+
+    def record(name: str, row: dict[str, float]) -> None:
+        runs.setdefault(name, []).append(row)
+        print(name, row, flush=True)
+
+    def keep() -> None:
+        figures = {"training": len(data), "test": len(test), **numbers}
+        figures |= {name: {"seeds": len(rows), **summary(rows)} for name, rows in runs.items()}
+        write("shapes", figures, options, data="synthetic: upright.data.make_shapes")
+
+    draws = []
     for seed in range(options.seed, options.seed + seeds):
-        data = make_shapes(per_class, points, classes=classes, noise=0.01, seed=seed)
-        test = make_shapes(
-            math.ceil(per_class / 2), points, classes=classes, noise=0.01, split="test", seed=seed
+        data, test = (
+            make_shapes(count, points, classes=classes, noise=0.01, split=split, seed=seed)
+            for count, split in ((per_class, "train"), (math.ceil(per_class / 2), "test"))
         )
         found, seconds = finders(data, 2 * epochs, seed)
+        draws.append((seed, data, test, found))
         turns = rotations(len(test), "SO3", torch.Generator().manual_seed(seed))
         for name, finder in found.items():
-            row = {"processor seconds of fitting": seconds[name], **tilts(finder, test, turns)}
-            runs.setdefault(f"up, {name}", []).append(row)
-        count = len(data.class_names)
+            fitting = {"processor seconds of fitting": seconds[name]}
+            record(f"up, {name}", {**fitting, **tilts(finder, test, turns)})
         for name, make in PREDICTORS.items():
-            row = protocols(partial(make, count), accuracy, data, test, found, epochs, seed, parts=False)
-            runs.setdefault(f"accuracy, {name}", []).append(row)
-            print(name, seed, row, flush=True)
-        for name, make in PARTS.items() if seed == options.seed else ():
-            of = len(data.part_names)
-            row = protocols(partial(make, of, count), mean_iou, data, test, found, epochs, seed, parts=True)
-            runs.setdefault(f"mean IoU of parts, {name}", []).append(row)
-            print(name, "parts", row, flush=True)
-        settings = {"training": len(data), "test": len(test), "points": points, "epochs": epochs}
-        figures = {**settings, "seeds": seed + 1 - options.seed}
-        figures |= {name: summary(rows) for name, rows in runs.items()}
-        write("shapes", figures, options, data="synthetic: upright.data.make_shapes; parts: one seed")
+            made = partial(make, len(data.class_names))
+            row = protocols(made, accuracy, data, test, found, epochs, seed, parts=False)
+            record(f"accuracy, {name}", row)
+        keep()
+    for seed, data, test, found in draws[: options.seeds_of_parts]:
+        for name, make in PARTS.items():
+            made = partial(make, len(data.part_names), len(data.class_names))
+            row = protocols(made, mean_iou, data, test, found, epochs, seed, parts=True)
+            record(f"mean IoU of parts, {name}", row)
+        keep()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from upright.nets.points import PointNet
 from upright.nets.spherical import SphericalDensity, Surface, legendre, monomials, surface_of
 from upright.priors import IdentityPrior, MatrixFisherPrior
 from upright.testing import redraw_weights
+from upright.training import JitterPoints
 
 GROUPS = ("SO3", "O3", "SE3", "E3")
 SMALL = {"channels": 4, "width": 12, "points": 24}
@@ -284,6 +285,27 @@ def test_density_is_a_density_and_its_loss_is_right() -> None:
         loss = prior_loss(pose, IdentityPrior())
         loss.backward()
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in c.parameters())
+
+
+def test_jitter_moves_points_and_loses_some_without_turning() -> None:
+    x = clouds(64, 50).double()
+    y = JitterPoints(noise=0.0)(x, random(0))
+    assert y.dtype == x.dtype
+    assert torch.equal(y, JitterPoints(noise=0.0)(x, random(0)))
+    kept = (torch.cdist(y, x).amin(2) < 1e-6).all(1)
+    assert bool(kept.all())  # no point is new
+    lost = [1 - len(cloud.unique(dim=0)) / 50 for cloud in y]
+    assert 0.02 < sum(lost) / len(lost) < 0.2
+    assert max(lost) > 0.15
+    size = (x - x.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt().view(-1, 1, 1)
+    off = (JitterPoints(drop=0.0)(x, random(1)) - x) / size
+    assert 0.01 < float(off.std()) < 0.03
+    assert float(off.mean((0, 1)).abs().max()) < 2e-3
+    assert JitterPoints()(x[:0], random(0)).shape == (0, 50, 3)
+    with pytest.raises(ValueError, match=r"must have shape \(B, N, 3\), got \(64, 50, 2\)"):
+        JitterPoints()(x[..., :2])
+    with pytest.raises(TypeError, match=r"clouds must hold floats, got torch.int64"):
+        JitterPoints()(x.long())
 
 
 @pytest.mark.parametrize("name", ["spherical", "vector_neurons"])

@@ -109,10 +109,10 @@ class TensorSet(Dataset[tuple[Any, int]]):
             if not is_thing(shape):
                 whole = isinstance(pictures, Tensor)
                 got = tuple(pictures.shape) if whole else shape
+                first, each = ("N, ", "pictures") if whole else ("", f"picture {i}")
                 raise ValueError(
-                    f"{'pictures' if whole else f'picture {i}'} must have shape "
-                    f"{'(N, C, H, W)' if whole else '(C, H, W)'}, got {got}; clouds end in 3, volumes have "
-                    "one axis more"
+                    f"{each} must have shape ({first}C, H, W), got {got}; clouds have ({first}M, 3), "
+                    f"volumes ({first}C, D, H, W)"
                 )
         if self.targets is not None and self.targets.shape != (len(pictures),):
             raise ValueError(f"labels must have shape ({len(pictures)},), got {tuple(self.targets.shape)}")

@@ -180,9 +180,15 @@ class JitterPoints:
 
         Returns:
             Clouds of the same shape and dtype.
+
+        Raises:
+            TypeError: If ``clouds`` holds integers.
+            ValueError: If its shape is another.
         """
         if clouds.ndim != 3 or clouds.shape[-1] != 3:
             raise ValueError(f"clouds must have shape (B, N, 3), got {tuple(clouds.shape)}")
+        if not clouds.is_floating_point():
+            raise TypeError(f"clouds must hold floats, got {clouds.dtype}")
         if not clouds.numel():
             return clouds
         (batch, count, _), draw = clouds.shape, _Draws(len(clouds), clouds, generator)
