@@ -41,6 +41,7 @@ from .groups.rotations import O2, SO2
 from .groups.space import ContinuousSpatialGroup
 from .kinds import Interpolation
 from .nets import (
+    Glance,
     GroupCNN,
     LiteBackbone,
     LogPolarDensity,
@@ -116,11 +117,24 @@ def _orbit(
     )  # fmt: skip
 
 
-def _lite(group: FiniteGroup, *, channels: int = 3, handed: bool = True, **options: Any) -> nn.Module:
+def _lite(
+    group: FiniteGroup, *, channels: int = 3, handed: bool = True, rays: int | None = None, **options: Any
+) -> nn.Module:
+    if rays is not None:
+        return _lite_angles(group, channels=channels, rays=rays, **options)
     backbone = LiteBackbone(channels=channels, **options)
     if handed:
         return OrbitComparer(backbone, group, outputs=backbone.settings["outputs"])
     return MirrorTied(OrbitComparer(backbone, "C4", outputs=backbone.settings["outputs"]), group)
+
+
+def _lite_angles(
+    group: Group, *, channels: int = 3, rays: int = 64, looks: int = 4, window_degrees: float = 8.0,
+    **options: Any,
+) -> nn.Module:  # fmt: skip
+    backbone = LiteBackbone(channels=channels, **options)
+    network = nn.Sequential(backbone, nn.Linear(backbone.settings["outputs"], rays))
+    return Glance(network, group, rays=rays, looks=looks, window_degrees=window_degrees)
 
 
 def _document(group: FiniteGroup, **options: Any) -> nn.Module:
@@ -142,8 +156,10 @@ CONTINUOUS_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "polar": PolarDensity,
     "steerable": SteerableNet,
     "log_polar": LogPolarDensity,
+    "lite": _lite_angles,
 }
-"""Networks of continuous groups by name, likewise: the first two of SO2 and O2, the third with scales."""
+"""Networks of continuous groups by name, likewise: the first two of SO2 and O2, the third with scales, the
+last of SO2."""
 
 CLOUD_CANONICALIZERS: dict[str, Callable[..., Canonicalizer]] = {
     "spherical": SphericalCanonicalizer,

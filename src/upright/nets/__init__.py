@@ -13,12 +13,14 @@ network             groups                        exact
 `PolarNet`          every C_n, D_n                on the polar grid; the picture is resampled once
 `PolarDensity`      SO2, O2                       quarter turns and flips; others: under a degree
 `SteerableNet`      SO2, O2                       the same
+`Glance`            SO2, every C_n                quarter turns; others: as far as it was learned
 `LogPolarDensity`   scale, SO2xscale, O2xscale    quarter turns and flips; others: as measured
 ==================  ============================  ==========================================
 """
 
 from .backbone import ResidualBackbone as ResidualBackbone
 from .comparison import OrbitComparer as OrbitComparer
+from .glance import Glance as Glance
 from .group_cnn import GroupCNN as GroupCNN
 from .lite import LiteBackbone as LiteBackbone
 from .log_polar import LogPolarDensity as LogPolarDensity
