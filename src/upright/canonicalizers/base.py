@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ..groups.base import Group
+from ..groups.base import FiniteGroup, Group
 from ..groups.parse import parse_group
+from ..groups.permutations import Permutations
+from ..groups.space import SpatialGroup
 from ..kinds import Image, Kind
+from ..kinds_space import Cloud, Volume
 from ..priors import Prior
 from .pose import Pose
 
@@ -77,7 +80,18 @@ class Canonicalizer(nn.Module, ABC):
 
 
 class IdentityCanonicalizer(Canonicalizer):
-    """Leaves every input as it is: the baseline that must change no bit."""
+    """Leaves every input as it is: the baseline that must change no bit.
+
+    It reads what other canonicalizers of its group read: volumes for the octahedral groups, clouds for other
+    groups of space and for permutations, else pictures.
+    """
+
+    def __init__(self, group: Group | str) -> None:
+        super().__init__(group)
+        if isinstance(self.group, SpatialGroup):
+            self.reads = Volume if isinstance(self.group, FiniteGroup) else Cloud  # type: ignore[misc]
+        elif isinstance(self.group, Permutations):
+            self.reads = Cloud  # type: ignore[misc]
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Pose:
         """Return the identity for every input."""

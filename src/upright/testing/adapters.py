@@ -17,9 +17,9 @@ from ..adapter.result import read_result
 from ..adapter.signature import InputSpec
 from ..adapter.spec import OutputSpec, Size
 from ..canonicalizers import Canonicalizer, IdentityCanonicalizer
-from ..groups.base import Element, FiniteGroup
-from ..groups.parse import parse_finite_group
+from ..groups.base import Element, Group
 from ..kinds import Image, Kind
+from ..kinds_space import Volume
 from .actions import MakeKind
 from .models import _draw, _elements, redraw_weights
 from .tolerances import errors, require, require_true
@@ -53,14 +53,14 @@ def assert_adapted(
     Args:
         model: The model: a module (copied, its weights drawn anew each trial) or any callable.
         canonicalizer: The canonicalizer.
-        make_x: ``Image``, or ``make_x(batch, generator)`` that returns an ``Image``, or a dictionary of
-            keyword arguments.
-        inputs: How keyword arguments move, by name; see `upright.adapt`.
+        make_x: ``Image``, or ``make_x(batch, generator)`` that returns what the canonicalizer reads, an
+            ``Image``, ``Cloud`` or ``Volume``, or a dictionary of keyword arguments.
+        inputs: How arguments move, by name or position; see `upright.adapt`.
         outputs: How what the model returns moves; see `upright.adapt`.
         adapter: What builds the adapted model, called as ``adapter(model, canonicalizer, outputs=…,
             **settings)``, with ``inputs`` where they are given.
         share: Least share of inputs on which the law must hold (ties may break it).
-        tolerance: Allowed absolute error; 0 asks for equal bits.
+        tolerance: Allowed absolute error; 0 asks for equal bits, which only exact moves give.
         trials: How many times weights and pictures are drawn.
         batch: Pictures a trial.
         redraw: Whether a module's weights are drawn anew.
@@ -86,7 +86,7 @@ def assert_adapted(
     """
     generator = generator or torch.Generator().manual_seed(0)
     settings = {**settings, "outputs": outputs, **({} if inputs is None else {"inputs": inputs})}
-    found = _Found(parse_finite_group(canonicalizer.group), tolerance)
+    found = _Found(canonicalizer.group, tolerance)
     for _ in range(trials):
         phi, used = _prepared(model, canonicalizer, redraw, generator)
         call = _drawn(phi, make_x, inputs, used, batch, generator)
@@ -102,7 +102,7 @@ def assert_adapted(
 class _Found:
     """How often the law held, of the adapted and of the bare model."""
 
-    group: FiniteGroup
+    group: Group
     tolerance: float
     held: int = 0
     compared: int = 0
@@ -139,7 +139,7 @@ def _check_moves(
     """Compare what is returned for moved pictures with what is returned, moved."""
     plain, out = phi(*call.args, **call.kwargs), adapted(*call.args, **call.kwargs)
     require_true("an adapted model returns what the model returns", type(out) is type(plain), str(type(out)))
-    height, width = call.sizes[0]
+    size = call.sizes[0]
     shapes = [[tuple(t.shape) for t in leaves(o)] for o in (out, plain)]
     require_true(
         "an adapted model returns the shapes that the model returns",
@@ -148,10 +148,10 @@ def _check_moves(
     )
     elements = _elements(found.group, 8, generator)
     for k in range(len(elements)):
-        every = _spread(elements, k, call.batch, height == width)
+        every = _spread(elements, k, call)
         moved = call.moved_back(every.inverse())
         gaps = [
-            _gaps(f(*moved.args, **moved.kwargs), _moved(outputs, y, every, (height, width)), call.batch)
+            _gaps(f(*moved.args, **moved.kwargs), _moved(outputs, y, every, size), call.batch)
             for f, y in ((adapted, out), (phi, plain))
         ]
         same = moved.pictures.shape == call.pictures.shape and torch.equal(moved.pictures, call.pictures)
@@ -163,9 +163,10 @@ def _drawn(
 ) -> Call:
     """Draw the arguments of a call."""
     x = _draw(make_x, canonicalizer.group, batch, generator)
+    subject = canonicalizer.reads
     if isinstance(x, dict):
-        return read_call(phi, inputs, (), x)
-    return read_call(phi, None, (x.data.float(),), {})
+        return read_call(phi, inputs, (), x, subject=subject)
+    return read_call(phi, inputs, (x.data.float(),), {}, subject=subject)
 
 
 def _prepared(
@@ -181,9 +182,11 @@ def _prepared(
     return phi, used
 
 
-def _spread(elements: Element, k: int, batch: int, is_square: bool) -> Element:
+def _spread(elements: Element, k: int, call: Call) -> Element:
     """Return another element for each picture; one for all where a batch cannot mix turns."""
-    return elements[(torch.arange(batch) * is_square + k) % len(elements)]
+    sides = {Image: call.pictures.shape[-2:], Volume: call.pictures.shape[-3:]}.get(call.subject, ())
+    mixes = len(set(sides)) <= 1  # turned, all keep one shape
+    return elements[(torch.arange(call.batch) * mixes + k) % len(elements)]
 
 
 def _check_identity(
