@@ -187,6 +187,17 @@ def test_models_that_read_in_order_are_adapted(spatial):
     assert raw.abs().max() > 1e-2
 
 
+def test_members_at_one_place_are_told_apart_by_their_arrows():
+    robust = upright.adapt(Ordered(4), "S4", inputs=KINDS_OF, outputs=RETURNS)
+    x, v, q, bonds = systems(6, 4) * 0, systems(6, 4, 1).round(), torch.ones(6, 4), torch.ones(6, 4, 4)
+    v[:, 1:3] = torch.tensor([[1.0, 2, 3], [1, 2, 4]])  # told apart by the last number only
+    g = Permutations(4).sample(6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = robust(x, v, q, bonds), robust(x, act(g, Vectors(v)).data, q, bonds)
+    assert torch.equal(after["energy"], before["energy"])
+    assert torch.equal(after["forces"], act(g, Vectors(before["forces"])).data)
+
+
 def test_page():
     """What ``docs/space.md`` shows of order."""
     page = (Path(__file__).parents[1] / "docs" / "space.md").read_text()
