@@ -101,6 +101,8 @@ def test_adapt_warns_of_an_untrained_canonicalizer():
     with pytest.warns(UserWarning, match="no ready-made canonicalizer .* until upright.fit"):
         adapted = upright.adapt(model(), group)
     assert str(adapted.group) == group
+    with pytest.warns(UserWarning, match="turns inputs at random .* canonicalizer='pca' needs no training"):
+        upright.adapt(model(), "SE3", outputs="vectors")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         upright.adapt(model(), group, canonicalizer="orbit")

@@ -138,6 +138,14 @@ def test_exp_and_log_of_motions_are_scipys(angle):
     close(SE3().log(g), c, atol=1e-11 if angle > 3.1 else 1e-13)
 
 
+def test_rotations_of_scipy_are_taken_as_they_are():
+    found = Rotation.random(7, random_state=0)
+    g = SO3().element(found)
+    np.testing.assert_allclose(Rotation.from_matrix(g.matrix()).as_matrix(), found.as_matrix(), atol=1e-15)
+    assert SO3().element(found[0]).equals(g[0])
+    assert E3().element(found, torch.ones(7, 3)).equals(E3().element(g.matrix(), torch.ones(3))).all()
+
+
 def test_lists_of_numbers_keep_their_digits():
     third = Rotation.from_rotvec([0.1, 0.2, 0.3])
     matrix = third.as_matrix()

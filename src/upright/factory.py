@@ -409,9 +409,10 @@ def _choose(given: Canonicalizer | str | None, group: Group | None) -> Canonical
             return load_canonicalizer(ready)
         if isinstance(group, Permutations):
             return canonicalizer(group)
+        ready_at_once = "; canonicalizer='pca' needs no training" * isinstance(group, ContinuousSpatialGroup)
         warnings.warn(
-            f"no ready-made canonicalizer for {group}: this one is untrained and turns pictures at random "
-            "until upright.fit(...) has trained it",
+            f"no ready-made canonicalizer for {group}: this one is untrained and turns inputs at random "
+            f"until upright.fit(...) has trained it{ready_at_once}",
             stacklevel=4,
         )
     return canonicalizer(group, given)

@@ -31,7 +31,8 @@ class _Motions(ContinuousSpatialGroup):
         """Return the motions ``v ↦ R v + t``; batch shapes broadcast.
 
         Args:
-            rotation: Matrices, shape ``(…, 3, 3)``, precise to about three digits; default: no rotation.
+            rotation: Matrices, shape ``(…, 3, 3)``, precise to about three digits, or a
+                ``scipy.spatial.transform.Rotation``; default: no rotation.
             translation: Shifts, shape ``(…, 3)``, in the unit of the data; default: none.
             device: Where the elements live; default: that of what is given.
 

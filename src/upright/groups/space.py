@@ -161,6 +161,8 @@ class ContinuousSpatialGroup(SpatialGroup, LieGroup):
 
     def _checked(self, rotation: Any, device: Any) -> Tensor:
         """Return given matrices with rounding taken out, or raise ValueError."""
+        if hasattr(rotation, "as_matrix"):  # a Rotation of SciPy
+            rotation = rotation.as_matrix()
         made: Tensor = torch.as_tensor(rotation, dtype=torch.float64, device=device)
         if made.shape[-2:] != (3, 3):
             raise ValueError(f"rotation must have shape (…, 3, 3), got {tuple(made.shape)}")
@@ -192,6 +194,7 @@ class _Turns(ContinuousSpatialGroup):
     def element(self, rotation: Any, device: Any = None) -> Element:
         """Return the elements with the given matrices, shape ``(…, 3, 3)``, precise to about three digits.
 
+        A ``scipy.spatial.transform.Rotation`` is taken too; ``Rotation.from_matrix(g.matrix())`` leads back.
         What is left of rounding is taken out: matrices of float32 become orthogonal in float64.
 
         Raises:
