@@ -22,7 +22,7 @@ from upright.nets.heading import Handedness, HeadingDensity
 from upright.nets.points import PointNet
 from upright.nets.spherical import SphericalDensity, Surface, legendre, monomials, surface_of
 from upright.priors import IdentityPrior, MatrixFisherPrior
-from upright.testing import redraw_weights
+from upright.testing import assert_canonical, redraw_weights
 from upright.training import JitterPoints
 
 GROUPS = ("SO3", "O3", "SE3", "E3")
@@ -70,6 +70,12 @@ def test_canonical_form_stays_and_pose_follows(name: str, heading: bool) -> None
     assert len({tuple(row) for row in pose.element.value[:, :, 2].round(decimals=1).tolist()}) > 20
     signs = set(c.group.determinant(pose.candidates).round().flatten().tolist())
     assert signs == ({1.0} if c.group.is_proper else {1.0, -1.0})
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_laws_of_canonicalizers(name: str) -> None:
+    c = SphericalCanonicalizer(name, **SMALL)
+    assert_canonical(c, make_x=lambda n, rng: Cloud(clouds(n, 20, 3)), trials=2)
 
 
 PHI = (1 + math.sqrt(5)) / 2
