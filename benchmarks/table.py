@@ -267,7 +267,13 @@ def headline() -> list[str]:
             rate = f"{100 * row['identity_rate']:.1f}" if "identity_rate" in row else ""
             lines.append(f"| {title} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {several} | {rate} |")
     if lines:
-        lines = ["", "CIFAR-100 under eighth turns (C8), in per cent of 2,000 test pictures:", *lines]
+        about = (
+            "CIFAR-100 under eighth turns (C8), in per cent of 2,000 test pictures; one standard error is about "
+            "1 point. The paper fine-tunes ResNet-50 and ViT-B at 224 pixels on all pictures; here it is the "
+            "models below at 64 pixels, on a part of them, for minutes of one core. The canonicalizer trained "
+            "before stands in front of the vanilla predictor, which is not touched any more."
+        )
+        lines = [about, *lines]
     return lines
 
 
