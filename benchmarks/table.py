@@ -268,10 +268,12 @@ def headline() -> list[str]:
             lines.append(f"| {title} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {several} | {rate} |")
     if lines:
         about = (
-            "CIFAR-100 under eighth turns (C8), in per cent of 2,000 test pictures; one standard error is about "
-            "1 point. The paper fine-tunes ResNet-50 and ViT-B at 224 pixels on all pictures; here it is the "
-            "models below at 64 pixels, on a part of them, for minutes of one core. The canonicalizer trained "
-            "before stands in front of the vanilla predictor, which is not touched any more."
+            "CIFAR-100 under eighth turns (C8), in per cent of 2,000 test pictures; one standard error is "
+            "about 1 point. The paper fine-tunes at 224 pixels on all pictures; here it is the models below at 64 "
+            "pixels, on a part of them, for minutes of one core. The canonicalizer trained before stands in "
+            "front of the vanilla predictor, which is not touched any more. Published (upright / mean over "
+            "poses; vanilla, augmentation, LC, LC + prior): ResNet-50 85.9 / 44.9, 83.0 / 79.8, 78.6 / 77.5, "
+            "83.6 / 82.1; ViT 88.0 / 55.9, 83.5 / 80.2, 80.9 / 80.5, 84.3 / 83.7."
         )
         lines = [about, *lines]
     return lines
