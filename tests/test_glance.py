@@ -130,6 +130,14 @@ def test_built_by_name_and_saved(group, tmp_path):
     assert torch.equal(again(x).element.value, c(x).element.value)
 
 
+@pytest.mark.parametrize("looks", [1, 4])
+def test_exported_as_one_graph(looks):
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(192, 16)).double()
+    net, x = Glance(judge, "C8", rays=16, looks=looks), noise(8, 6)
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(program.module()(x[:5]), net(x[:5]))
+
+
 def test_errors():
     with pytest.raises(ValueError, match="group must be SO2 or a group of rotations C<n>, got D4"):
         Glance(nn.Identity(), "D4")

@@ -112,6 +112,14 @@ def test_the_network_of_turns_decides_which_turn():
     assert alone(canonical).element.value.tolist() == [0] * 40
 
 
+def test_tied_mirror_images_can_be_exported():
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(192, 6)).double()
+    net = MirrorTied(OrbitComparer(judge, "C4", outputs=6, hidden=5).double().eval(), "D4")
+    x = noise(6, 8).data
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(program.module()(x[:5]), net(x[:5]))
+
+
 def test_errors():
     for looks in (0, 3, 5):
         with pytest.raises(ValueError, match=f"looks must divide the order .* got {looks} for C4"):

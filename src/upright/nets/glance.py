@@ -64,7 +64,7 @@ class Glance(nn.Module):
         Returns:
             Scores, shape ``(B, rays)`` or ``(B, n)``.
         """
-        count, quarter = len(x), torch.arange(4, device=x.device)
+        count, quarter = x.shape[0], torch.arange(4, device=x.device)
         with torch.autocast(x.device.type, enabled=False):  # copies must not differ by rounding
             seen = x * disc(x.shape[-1], x)
             backs = torch.stack([permuted(seen, -k % 4) for k in range(4)])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..actions.grid import permuted
-from ..groups.base import FiniteGroup
+from ..groups.base import Element, FiniteGroup
 from ..groups.parse import parse_planar_group
 from ..groups.planar import Cyclic, Dihedral
 from .voting import rough_pose
@@ -48,7 +48,7 @@ class MirrorTied(nn.Module):
         Returns:
             Scores, shape ``(B, 8)``.
         """
-        seen = self.group.is_reflected(self.group.element(rough_pose(x, self.group)))
+        seen = self.group.is_reflected(Element(self.group, rough_pose(x, self.group)))
         y = torch.where(seen.view(-1, 1, 1, 1), permuted(x, 4), x)  # the same for both mirror images
         turns: Tensor = self.network(y)
         # act(~r, y) is act(~r, x), or act(~(F r), x) where y is the mirror image; F r = ~r F
