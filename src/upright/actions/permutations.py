@@ -9,7 +9,17 @@ from torch import Tensor
 from ..groups.base import Element
 from ..groups.permutations import Permutations
 from ..kinds import Kind
-from ..kinds_space import Cloud, OrientedBoxes3D, Pairs, PointVectors, PseudoVectors, Rows, Tensors, Vectors
+from ..kinds_space import (
+    Cloud,
+    OrientedBoxes3D,
+    Pairs,
+    PointMask,
+    PointVectors,
+    PseudoVectors,
+    Rows,
+    Tensors,
+    Vectors,
+)
 from .registry import register_action
 
 K = TypeVar("K", bound=Kind)
@@ -64,6 +74,12 @@ def reorder_tensors(g: Element, x: Tensors) -> Tensors:
 def reorder_boxes(g: Element, x: OrientedBoxes3D) -> OrientedBoxes3D:
     """Change the order of boxes."""
     return reorder(g, x, -2)
+
+
+@register_action(Permutations, PointMask)
+def reorder_mask(g: Element, x: PointMask) -> PointMask:
+    """Change the order of what says which rows are members."""
+    return reorder(g, x, -1)
 
 
 @register_action(Permutations, Rows)

@@ -301,4 +301,4 @@ def _pairs(request: Request) -> kinds_space.Pairs:
 
 @register_example(kinds_space.PointMask)
 def _point_mask(request: Request) -> kinds_space.PointMask:
-    return kinds_space.PointMask(_drawn(request, 6) > 0)
+    return kinds_space.PointMask(_drawn(request, _members(request, usual=6)) > 0)
