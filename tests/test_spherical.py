@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import upright
 from upright.actions import act
 from upright.canonicalizers import SphericalCanonicalizer
-from upright.canonicalizers.spherical import cell_frames
+from upright.canonicalizers.spherical import cell_frames, turns
 from upright.data import make_shapes
 from upright.groups import O3, SO3
 from upright.kinds_space import Cloud, Vectors
@@ -187,9 +187,9 @@ def test_networks_turn_with_the_cloud(seed: int) -> None:
         headings = front(seen_of(x), hidden, whole, frames, 12)
         after = front(seen_of(moved), hidden, whole, rotation @ frames, 12)
         assert torch.allclose(headings, after, atol=1e-9)
-        quarter = frames @ torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
-        assert torch.allclose(front(seen_of(x), hidden, whole, quarter, 12), headings.roll(-3, -1), atol=1e-9)
-        assert float((headings - headings.roll(-3, -1)).abs().max()) > 1e-3
+        further = frames @ turns(torch.tensor(math.pi / 6).double())
+        assert torch.allclose(front(seen_of(x), hidden, whole, further, 12), headings.roll(-1, -1), atol=1e-9)
+        assert float((headings - headings.roll(-1, -1)).abs().max()) > 1e-3
         mirror = torch.tensor([1.0, -1.0, 1.0]).double()
         logits = hand(seen_of(x), hidden, frames)
         assert torch.allclose(logits, -hand(seen_of(x), hidden, frames * mirror), atol=1e-9)
