@@ -50,10 +50,13 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
     """Open a picture without decoding it, whatever limit of pixels Pillow itself is set to.
 
     Raises:
-        UnreadablePictureError: If it has more than `MAX_PIXELS`.
+        UnreadablePictureError: If it has more than `MAX_PIXELS`, or is a program that would have to be run.
         OSError: If it is no image; damaged files raise other kinds, too.
     """
     opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    if opened.format == "EPS":
+        opened.close()
+        raise UnreadablePictureError("it is PostScript: a program, which is not run")
     if opened.width * opened.height > MAX_PIXELS:
         opened.close()
         raise UnreadablePictureError(
@@ -105,6 +108,8 @@ def check_picture(source: Path | bytes) -> str | None:
 def _ends(source: Path | bytes) -> tuple[bytes, bytes, int]:
     if isinstance(source, bytes):
         return source[:16], source[-_TAIL:], len(source)
+    if source.exists() and not source.is_file():
+        raise OSError("it is no file, but a folder, a device or a pipe")
     with source.open("rb") as file:
         head = file.read(16)
         length = file.seek(0, 2)

@@ -72,13 +72,16 @@ def read_off(path: str | Path) -> Mesh:
     Raises:
         ValueError: If the file is not in that format, is cut off, or names corners that it does not have.
     """
-    lines = [s for line in Path(path).read_text().splitlines() if (s := line.partition("#")[0].strip())]
+    text = Path(path).read_bytes().decode("utf-8", "replace")
+    lines = [s for line in text.splitlines() if (s := line.partition("#")[0].strip())]
     if not lines or not lines[0].startswith(("OFF", "COFF")):
         raise ValueError(f"{path} must begin with OFF, got {lines[0][:20] if lines else 'an empty file'!r}")
     counts = lines[0].removeprefix("C").removeprefix("OFF").split()
     body = lines[1:] if counts else lines[2:]
     try:
         corners, polygons = (int(n) for n in (counts or lines[1].split())[:2])
+        if min(corners, polygons) < 0:
+            raise ValueError
     except (ValueError, IndexError) as error:
         raise ValueError(f"{path}: the numbers of vertices and faces must follow OFF") from error
     if len(body) < corners + polygons:
@@ -86,8 +89,10 @@ def read_off(path: str | Path) -> Mesh:
     try:
         vertices = np.array([line.split()[:3] for line in body[:corners]], dtype=np.float64).reshape(-1, 3)
         faces = np.array(list(_triangles(body[corners : corners + polygons])), dtype=np.int64).reshape(-1, 3)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: a vertex or a face cannot be read: {error}") from error
+    if not np.isfinite(vertices).all():
+        raise ValueError(f"{path}: vertices must be finite")
     if faces.size and not 0 <= faces.min() <= faces.max() < corners:
         raise ValueError(f"{path}: faces must name vertices 0 to {corners - 1}, got up to {faces.max()}")
     return Mesh(vertices, faces)
@@ -125,16 +130,17 @@ def hdf5_files(root: Path, listing: str, pattern: str) -> list[Path]:
     return named
 
 
-def read_hdf5(files: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
+def read_hdf5(files: Iterable[Path], names: Sequence[str], classes: int = 2**16) -> dict[str, Any]:
     """Read arrays of all files, joined along their first axis; what a file lacks is left out.
 
     Args:
         files: HDF5 files.
         names: Which arrays; "data" and "label" must be there.
+        classes: How many there are.
 
     Raises:
         ImportError: If h5py is absent.
-        ValueError: If a file lacks "data" or "label".
+        ValueError: If a file lacks "data" or "label", or they are not clouds and classes of these.
     """
     try:
         import h5py
@@ -145,16 +151,45 @@ def read_hdf5(files: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
     for path in files:
         try:
             with h5py.File(path, "r") as file:
-                held = {name: file[name][:] for name in parts.keys() & set(file)}
+                held = {name: _array(file[name], path) for name in parts.keys() & set(file)}
         except FileNotFoundError:
             raise
         except Exception as error:  # of a damaged file any kind
-            raise ValueError(f"{path} is no readable HDF5 file: {str(error).splitlines()[0]}") from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path} is no readable HDF5 file: {reason}") from error
         if {"data", "label"} - set(held):
             raise ValueError(f"{path} must hold data and label, got {', '.join(sorted(held)) or 'nothing'}")
+        _check_arrays(path, held, classes)
         for name, array in held.items():
             parts[name].append(array)
+    counts = sorted({array.shape[1] for array in parts["data"]})
+    if len(counts) > 1:
+        raise ValueError(f"{files[0]} and the others must hold clouds of one size, got {counts} points")
     return {name: np.concatenate(found) for name, found in parts.items() if len(found) == len(files)}
+
+
+def _array(dataset: Any, path: Path) -> Any:
+    """Read an array, unless it claims more than its file can hold: deflate packs 1032 bytes into one."""
+    if dataset.nbytes > 1032 * path.stat().st_size:
+        raise ValueError(f"it claims {dataset.nbytes:,} bytes, more than it can hold")
+    return dataset[:]
+
+
+def _check_arrays(path: Path, held: dict[str, Any], classes: int) -> None:
+    """Raise ValueError unless the arrays of a file are clouds and what belongs to them."""
+    data, label = held["data"], held["label"]
+    if data.ndim != 3 or data.shape[2] != 3 or not data.size or data.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: data must be numbers (N, P, 3), got {data.dtype} {data.shape}")
+    shapes = {"normal": data.shape, "pid": data.shape[:2]}
+    for name, shape in shapes.items():
+        if name in held and (held[name].shape != shape or held[name].dtype.kind not in "fiu"):
+            raise ValueError(f"{path}: {name} must be numbers {shape}, got {held[name].shape}")
+    if label.size != len(data) or label.dtype.kind not in "iu":
+        raise ValueError(f"{path}: label must be {len(data)} whole numbers, got {label.dtype} {label.shape}")
+    if not 0 <= label.min() <= label.max() < classes:
+        raise ValueError(f"{path}: labels must lie in 0 to {classes - 1}, got {label.min()} to {label.max()}")
+    if not all(np.isfinite(array).all() for array in held.values()):
+        raise ValueError(f"{path}: points must be finite")
 
 
 def chosen(classes: Sequence[str] | None, names: Sequence[str]) -> list[str]:
@@ -167,14 +202,13 @@ def chosen(classes: Sequence[str] | None, names: Sequence[str]) -> list[str]:
 def _from_hdf5(
     root: Path, files: list[Path], points: int, classes: Sequence[str] | None, up: str
 ) -> CloudSet:
-    arrays = read_hdf5(files, ["data", "label", "normal"])
+    listing = root / "shape_names.txt"
+    listed = listing.read_text(errors="replace").split() if listing.is_file() else None
+    arrays = read_hdf5(files, ["data", "label", "normal"], 2**16 if listed is None else len(listed))
     data, label = arrays["data"], arrays["label"].reshape(-1).astype(np.int64)
     if points > data.shape[1]:
         raise ValueError(f"points must be at most {data.shape[1]} with the files of {root}, got {points}")
-    listing = root / "shape_names.txt"
-    names = (
-        listing.read_text().split() if listing.is_file() else [str(i) for i in range(int(label.max()) + 1)]
-    )
+    names = [str(i) for i in range(int(label.max()) + 1)] if listed is None else listed
     kept = chosen(classes, names)
     rows = np.flatnonzero(np.isin(label, [names.index(name) for name in kept]))
     normals = None
@@ -219,7 +253,7 @@ def _triangles(lines: Iterable[str]) -> Iterable[list[int]]:
     for line in lines:
         count, *rest = line.split()
         corners = [int(c) for c in rest[: int(count)]]
-        if len(corners) < int(count):
+        if not 0 <= int(count) <= len(corners):
             raise ValueError(f"a face of {count} corners names {len(corners)}")
         for k in range(1, len(corners) - 1):
             yield [corners[0], corners[k], corners[k + 1]]

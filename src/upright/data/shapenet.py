@@ -83,7 +83,8 @@ def open_shapenet_parts(
 
 def _categories(path: Path) -> dict[str, str]:
     """Return the folder of every class, from lines of a name and a number."""
-    pairs = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    pairs = [line.split() for line in lines if line.strip()]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{path} must hold lines of a class and its number, as 'Airplane 02691156'")
     return {name: number for name, number in pairs}
@@ -99,8 +100,7 @@ def _from_text(
         raise FileNotFoundError(f"{root} must hold {listing.relative_to(root)}, which says what the split is")
     label_of = {folders[name]: i for i, name in enumerate(names)}
     rows, labels = [], []
-    for entry in json.loads(listing.read_text()):  # "shape_data/02691156/<object>"
-        number, item = entry.split("/")[-2:]
+    for number, item in _listed(listing):
         if number in label_of:
             rows.append(_read_object(root / number / f"{item}.txt", points, seed))
             labels.append(label_of[number])
@@ -111,13 +111,30 @@ def _from_text(
     return {**arrays, "label": np.array(labels, dtype=np.int64)}, names
 
 
+def _listed(listing: Path) -> list[tuple[str, str]]:
+    """Return the folders and names of objects, from a list of ``"shape_data/02691156/<object>"``."""
+    try:
+        entries = [str(entry).split("/") for entry in json.loads(listing.read_text(encoding="utf-8"))]
+        return [(number, item) for *_, number, item in entries]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{listing} must be a list of names as 'shape_data/02691156/<object>': {error}"
+        ) from error
+
+
 def _read_object(path: Path, points: int, seed: int) -> Any:
     """Read lines ``x y z nx ny nz part`` and draw some."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is absent, though the split names it")
-    table = np.loadtxt(path, ndmin=2)
+    try:
+        lines = path.read_bytes().decode("utf-8", "replace").split("\n")
+        table = np.array([line.split() for line in lines if line.strip()], dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"{path} must hold lines of 7 numbers: {error}") from error
     if table.shape[1:] != (7,) or not len(table):
         raise ValueError(f"{path} must hold lines of 7 numbers (x y z nx ny nz part), got {table.shape}")
+    if not np.isfinite(table).all() or not (np.abs(table[:, 6]) < 2**31).all():
+        raise ValueError(f"{path} must hold finite numbers")
     random = np.random.default_rng([seed, *path.stem.encode()])
     return table[random.choice(len(table), points, replace=len(table) < points)]
 
@@ -133,7 +150,7 @@ def _from_hdf5(
         )
     known = list(_categories(root / "all_object_categories.txt"))
     names = chosen(classes, known)
-    arrays = read_hdf5(files, ["data", "label", "pid"])
+    arrays = read_hdf5(files, ["data", "label", "pid"], len(known))
     if "pid" not in arrays:
         raise ValueError(f"the files of {root} must hold pid, the part of every point; this is another set")
     if points > arrays["data"].shape[1]:

@@ -170,18 +170,19 @@ def read_scan(source: Any, *, dtype: torch.dtype | None = None) -> Scan:
             image = nib.Nifti1Image.from_image(image)
         if len(image.shape) not in (3, 4):
             raise ValueError(f"a scan must have shape (I, J, K) or (I, J, K, T), got {image.shape}")
-        array = np.asanyarray(image.dataobj)
+        with np.errstate(all="ignore"):  # a damaged scale may be anything
+            array = np.asanyarray(image.dataobj)
+        if not np.isfinite(image.affine).all():
+            raise ValueError(f"the affine must be finite, got {image.affine.tolist()}; set it")
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"voxels must be numbers, got {array.dtype}; split colours into channels first")
     except FileNotFoundError:
         raise
     except Exception as error:  # of a damaged file any kind
-        if isinstance(error, ValueError) or not isinstance(source, (str, Path)):
+        if not isinstance(source, (str, Path)):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{source} is no readable scan: {reason}") from error
-    if not np.isfinite(image.affine).all():
-        raise ValueError(f"the affine must be finite, got {image.affine.tolist()}; set it")
-    if array.dtype.kind not in "biufc":
-        raise ValueError(f"voxels must be numbers, got {array.dtype}; split colours into channels first")
     array = array[..., None] if array.ndim == 3 else array
     data = torch.from_numpy(array.T.astype(array.dtype.newbyteorder("="), order="C", copy=True))
     affine = torch.from_numpy(np.array(image.affine, np.float64))

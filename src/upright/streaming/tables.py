@@ -162,7 +162,10 @@ class TableStore(Store):
             if data is not None:
                 return data
             if told:
-                return (rows.file.parent / str(told)).read_bytes()
+                path = rows.file.parent / str(told)
+                if path.exists() and not path.is_file():
+                    raise ValueError(f"the cell names {told}, which is no file")
+                return path.read_bytes()
             raise ValueError("the cell is empty")
 
         return Item(f"{rows.source}#{number}", load, (batch, i, group), also)

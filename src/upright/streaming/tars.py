@@ -22,6 +22,8 @@ from .naming import piece
 
 _NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 _BLOCK = tarfile.BLOCKSIZE
+_MOST = 1 << 30
+"""Bytes of the largest member that is read: a few may claim any number of them."""
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
@@ -215,6 +217,8 @@ def _members(file: Path, offset: int) -> Iterator[tuple[tarfile.TarFile, Any]]:
         opened.seek(offset)
         archive = stack.enter_context(tarfile.open(fileobj=opened, mode="r:", errors="surrogateescape"))
         while (info := archive.next()) is not None:
+            if info.size > _MOST:
+                raise tarfile.ReadError(f"{info.name} claims {info.size:,} bytes, more than {_MOST:,}")
             yield archive, info
             archive.members.clear()  # type: ignore[attr-defined]  # they would pile up
         opened.seek(archive.offset)

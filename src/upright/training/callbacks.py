@@ -48,13 +48,14 @@ class History(L.Callback):  # type: ignore[misc]
         rows: One entry an epoch.
         images: Pictures trained on.
         seconds: Time spent on them, without validation.
+        began: Whether an epoch was begun, so that a checkpoint, if there was one, has been read.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.rows: list[dict[str, float]] = []
         self.images, self.seconds = 0, 0.0
-        self._started = 0.0
+        self.began, self._started = False, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run continues from."""
@@ -66,7 +67,7 @@ class History(L.Callback):  # type: ignore[misc]
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
-        self._started = time.perf_counter()
+        self.began, self._started = True, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

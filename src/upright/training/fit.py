@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import random
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._checks import check_choice, check_positive
 from ..adapter import Adapted
 from ..canonicalizers import Canonicalizer, NetworkCanonicalizer
 from ..priors import IdentityPrior, Prior
+from .surroundings import quiet, seeded, training_mode
 
 if TYPE_CHECKING:  # Lightning takes seconds to import
     from .module import Augment, CanonicalizationModule, Setup
@@ -207,7 +203,7 @@ def train(
     started = time.perf_counter()
     from .pictures import PictureModule, open_both
 
-    with _seeded(seed), _quiet():
+    with seeded(seed), quiet():
         module = make()
         calibrate = calibrate and _can_calibrate(module)
         training, validation, apart = open_both(train_data, val_data, held_back if calibrate else 0.0, seed)
@@ -218,8 +214,8 @@ def train(
             progress=progress, gradient_clip_val=gradient_clip, **(trainer_options or {}),
         )  # fmt: skip
         data = PictureModule(training, validation, batch_size=batch_size, num_workers=num_workers, seed=seed)
-        with _training_mode(module, channels_last):
-            _run(trainer, module, data, checkpoint)
+        with training_mode(module, channels_last):
+            _run(trainer, module, data, checkpoint, history)
         temperature = _calibrated(module.canonicalizer, apart, batch_size) if calibrate and apart else None
     rows = history.rows or [{k: float(v) for k, v in trainer.callback_metrics.items()}]
     last = folder / LAST if folder is not None and (folder / LAST).exists() else None
@@ -309,11 +305,16 @@ def _trainer(*, folder: Path | None, callbacks: list[Any], progress: bool, **opt
     return L.Trainer(callbacks=[*callbacks, *bar], **{**defaults, **options})
 
 
-def _run(trainer: Any, module: Any, data: Any, checkpoint: Path | None) -> None:
+def _run(trainer: Any, module: Any, data: Any, checkpoint: Path | None, history: Any) -> None:
     """Train; Ctrl-C comes out as what it is, and not as the end of the process."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=None if checkpoint is None else str(checkpoint))
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+        if checkpoint is None or history.began:
+            raise
+        reason = shorten(str(error), 300, placeholder=" …")
+        raise ValueError(f"{checkpoint} does not fit what is trained, or is damaged: {reason}") from error
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt("training was interrupted; the last checkpoint is kept") from error
@@ -323,79 +324,6 @@ def _run(trainer: Any, module: Any, data: Any, checkpoint: Path | None) -> None:
             signal.signal(signal.SIGINT, handler)
         except ValueError:  # not in the main thread, where nothing was changed
             pass
-
-
-@contextmanager
-def _training_mode(module: nn.Module, channels_last: bool) -> Iterator[None]:
-    """Train in place, what is frozen in evaluation mode; leave modes, device and format as they were."""
-    modes = {part: part.training for part in module.modules()}
-    first = next(module.parameters())
-    device, gradients = first.device, {p: p.requires_grad for p in module.parameters()}
-    module.train()
-    for part in module.children():
-        if not any(p.requires_grad for p in part.parameters()):
-            part.eval()  # normalisation of a frozen canonicalizer must not drift
-    if channels_last:
-        _lay_out(module, torch.channels_last)
-    try:
-        yield
-    finally:
-        module.to(device)
-        if channels_last:
-            _lay_out(module, torch.contiguous_format)
-        for part, mode in modes.items():
-            part.training = mode
-        for parameter, needed in gradients.items():
-            parameter.requires_grad_(needed)
-            parameter.grad = None
-
-
-def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
-    """Change the memory format of the filters of two-dimensional convolutions."""
-    for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed everything while training, and give the caller's random states back."""
-    import lightning as L
-
-    kept = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            L.seed_everything(seed, workers=True, verbose=False)
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Lightning says about choices that were made on purpose."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*exists and is not empty.*",
-                        ".*The number of training batches.*", ".*lr_scheduler.step.*",
-                        ".*isinstance.treespec.*", ".*`weights_only`.*", ".*val_dataloader.*",
-                        ".*across ranks is zero.*", ".*in eval mode at the start.*"):  # fmt: skip
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _no_predictor(pictures: Any) -> Any:
