@@ -5,9 +5,8 @@
 The predictor is a published EfficientNet-Lite0. The energy is read from its own answers and layers: logit
 energy, entropy, and discriminants of two layers, in closed form from upright references; the weights of
 the sum are fitted on other training pictures. The network is taught the energy's posterior, without labels:
-the first fourteen blocks of the predictor on thumbnails of 64 pixels, one look a picture, brought into a pose
-of its own by coarse brightness (`upright.nets.OrbitVoter` with ``looks=1``), so that it follows quarter
-turns exactly. The pictures it is taught on are the references; the energy that judges a picture has not seen
+the blocks of ``photo-c4`` on thumbnails of 64 pixels, one look a picture, brought into a pose of its own by
+coarse brightness (`upright.nets.OrbitVoter` with ``looks=1``), so that it follows quarter turns exactly. The pictures it is taught on are the references; the energy that judges a picture has not seen
 it: three parts of the references are judged each by the energy of the two others.
 
 What the predictor says is kept in the cache, shared with `benchmarks.energies`. Costs are multiplications
@@ -23,10 +22,11 @@ import time
 from typing import Any
 
 import torch
-from recipes.photo_c4.network import settle, warm_started
+from recipes.photo_so2.network import Quick
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import upright
 from benchmarks.energies import (
     GRID,
     FromTable,
@@ -43,8 +43,8 @@ from upright.canonicalizers import DiscreteCanonicalizer, EnergyCanonicalizer
 from upright.energies import Discriminant, Energy, Entropy, Layers, LogitEnergy
 from upright.energies.combine import fitted_weights
 from upright.evaluation.degrade import reencoded
-from upright.nets import OrbitVoter, thumbnail
-from upright.nets.thumbnail import standardized
+from upright.nets import LiteBackbone, OrbitVoter
+from upright.nets.lite import ConvLayer
 from upright.training import DestroyArtefacts, distil
 
 SIZE, FROZEN, FOLDS = 64, 5, 3
@@ -83,18 +83,15 @@ def posteriors(setting: Setting, known: Table, tune: Table) -> Tensor:
 
 
 class Pupil:
-    """The network and its canonicalizers: to be taught, on pictures in any pose, and to be used."""
+    """The network, which starts from ``photo-c4``, and its canonicalizers: to be taught, and to be used."""
 
-    def __init__(self, x: Tensor, batches: int) -> None:
-        self.backbone = warm_started()
-        draws = torch.Generator().manual_seed(0)
-
-        def batch() -> Tensor:
-            chosen = x[torch.randint(len(x), (64,), generator=draws)].float() / 255
-            seen = standardized(thumbnail(AUGMENT(chosen, draws), SIZE))
-            return torch.cat([part.rot90(turn, (2, 3)) for turn, part in enumerate(seen.split(16))])
-
-        settle(self.backbone, (batch() for _ in range(batches)))
+    def __init__(self) -> None:
+        self.backbone = LiteBackbone(folded=True)
+        taken = upright.load_canonicalizer("photo-c4").network.network
+        self.backbone.load_state_dict(taken.state_dict())
+        for layer in self.backbone.modules():
+            if isinstance(layer, ConvLayer):
+                layer.__class__ = Quick
         self.classifier = nn.Sequential(self.backbone, nn.Linear(64, 4))
         self.taught = DiscreteCanonicalizer(self.classifier, "C4", size=SIZE)
 
@@ -114,9 +111,11 @@ class Pupil:
         return {"epochs": options.epochs, "pictures": len(x) // 2, "seconds": round(time.time() - began)}
 
     def canonicalizer(self, looks: int = 1) -> DiscreteCanonicalizer:
-        """Return the canonicalizer for use, its normalisation folded."""
-        folded = nn.Sequential(self.backbone.fold(), self.classifier[1]).eval()
-        return DiscreteCanonicalizer(OrbitVoter(folded, "C4", looks=looks), "C4", size=SIZE).eval()
+        """Return the canonicalizer for use, in float32."""
+        plain = LiteBackbone(folded=True)
+        plain.load_state_dict(self.backbone.state_dict())
+        network = nn.Sequential(plain, self.classifier[1]).eval()
+        return DiscreteCanonicalizer(OrbitVoter(network, "C4", looks=looks), "C4", size=SIZE).eval()
 
 
 @torch.no_grad()
@@ -176,7 +175,7 @@ def taught(
     (test, known, tune), classes = tables, setting.classes()
     said, count = posteriors(setting, known, tune), len(known["labels"])
     small = pictures("tiny-imagenet", "train", limit=count)[0]
-    pupil = Pupil(small, 2 if options.smoke else 20)
+    pupil = Pupil()
     figures: dict[str, Any] = {
         "energy_on_what_is_taught": float((said.argmax(1) == 0).double().mean()),
         "training": pupil.learn(small, said, options),
@@ -197,8 +196,8 @@ def taught(
 
 def main() -> None:
     options = parser(__doc__ or "")
-    options.add_argument("--epochs", type=int, default=10, help="of teaching; 0: the energy alone")
-    options.add_argument("--learning-rate", type=float, default=4e-4)
+    options.add_argument("--epochs", type=int, default=3, help="of teaching; 0: the energy alone")
+    options.add_argument("--learning-rate", type=float, default=3e-4)
     options.add_argument("--check", type=int, default=200, help="pictures that are turned and re-encoded")
     chosen = options.parse_args()
     start(chosen)
