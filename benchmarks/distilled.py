@@ -6,8 +6,9 @@ The predictor is a published EfficientNet-Lite0. The energy is read from its own
 energy, entropy, and discriminants of two layers, in closed form from upright references; the weights of
 the sum are fitted on other training pictures. The network is taught the energy's posterior, without labels:
 the blocks of ``photo-c4`` on thumbnails of 64 pixels, one look a picture, brought into a pose of its own by
-coarse brightness (`upright.nets.OrbitVoter` with ``looks=1``), so that it follows quarter turns exactly. The pictures it is taught on are the references; the energy that judges a picture has not seen
-it: three parts of the references are judged each by the energy of the two others.
+coarse brightness (`upright.nets.OrbitVoter` with ``looks=1``), so that it follows quarter turns exactly. The
+pictures it is taught on are the references; the energy that judges a picture has not seen it: three parts of
+the references are judged each by the energy of the two others.
 
 What the predictor says is kept in the cache, shared with `benchmarks.energies`. Costs are multiplications
 with additions (``torch.utils.flop_counter``) and times; both count all poses that are looked at, and the
