@@ -132,7 +132,7 @@ class SphericalCanonicalizer(CloudCanonicalizer):
         if self.reflects:
             cells = torch.cat([cells, cells * cells.new_tensor([1.0, -1.0, 1.0])])
         every = axes.detach() @ cells.transpose(0, 1).flatten(1)  # one product a cloud: (B, 3, 3 N)
-        return self.elements(every.unflatten(2, (-1, 3)).transpose(1, 2), centre)
+        return self.elements(every.reshape(-1, 3, len(cells), 3).transpose(1, 2), centre)
 
 
 def _hills(log_probs: Tensor, cells: Tensor, reach: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
