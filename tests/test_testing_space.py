@@ -39,6 +39,11 @@ def test_what_canonicalizers_read_is_drawn_by_default():
     assert_canonical(upright.canonicalizer("octahedral", channels=1), make_x=volumes, trials=1)
 
 
+@pytest.mark.parametrize("group", ["octahedral", "Oh"])
+def test_empty_batches_of_volumes_have_no_pose(group):
+    assert upright.canonicalizer(group, channels=1)(torch.zeros(0, 1, 8, 8, 8)).element.shape == (0,)
+
+
 @pytest.mark.parametrize("mutant", mutants.CANONICALIZERS, ids=lambda c: f"{type(c).__name__}-{c.group}")
 def test_canonicalizer_mutants(mutant):
     with pytest.raises(AssertionError) as found:
