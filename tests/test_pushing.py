@@ -5,8 +5,10 @@ The hub is a server of the tests' own (`hub_toys`), asked through the real clien
 
 import inspect
 import json
+import re
 import socket
 import time
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -173,3 +175,25 @@ def test_cards_are_read_by_the_hub_client(served):
     assert card.data.library_name == "upright"
     assert card.data.tags == ["equivariance", "canonicalization", "C4"]
     assert card.data.base_model == "google/vit-base-patch16-224"
+
+
+def test_the_page(served, monkeypatch, tmp_path):
+    """What ``docs/hub.md`` says of the hub runs, in its order."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    robust = adapted()
+    data = torch.rand(6, 3, 20, 20), torch.arange(6) % 5
+    report = upright.evaluate(robust, data, leakage_limit=None, overhead=False, progress=False)
+    report.save("report.json")
+    names = {"upright": upright, "robust": robust, "model": robust.model}
+    names["report"] = upright.Report.load("report.json")
+    (block,) = re.findall(
+        r"```py\n(.*?)```", (Path(__file__).parents[1] / "docs" / "hub.md").read_text(), re.S
+    )
+    exec(compile(block, "hub.md", "exec"), names)
+    assert len(served.commits["me/robust"]) == 3
+    (_, first, _), (_, second, _), (_, third, _) = served.commits["me/robust"]
+    assert first[hub.WEIGHTS] == third[hub.WEIGHTS]
+    assert b"worst pose" in first[hub.CARD]
+    assert second[hub.CARD] == third[hub.CARD] == (tmp_path / "robust" / hub.CARD).read_bytes()
+    assert torch.equal(names["robust"](picture()), robust(picture()))
