@@ -62,6 +62,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "energies": ("energies cifar --epochs 4", "energies tiny --epochs 0"),
     "distilled": ("distilled --threads 1",),
     "mirrored": ("mirrored --threads 1",),
+    "photo-angles": ("photo_angles --threads 1",),
     "pose-error": (
         "pose_error --steps 750",
         "pose_error --group SO2xscale --steps 450 --output runs/so2xscale-tiny",

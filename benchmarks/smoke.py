@@ -38,6 +38,7 @@ ON_DATA = (
     "energies cifar",
     "distilled",
     "mirrored",
+    "photo_angles",
     "pose_error",
     "rotated_mnist",
     "angles",

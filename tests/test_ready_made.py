@@ -1,6 +1,7 @@
 """Ready-made canonicalizers of photos load, follow their groups and find the poses of bundled photos."""
 
 import json
+import math
 import warnings
 
 import pytest
@@ -80,3 +81,32 @@ def test_photo_d4_judges_as_photo_c4_does(photos):
     for key, value in turns.network.state_dict().items():
         assert torch.equal(both.network.state_dict()[f"network.{key}"], value)
     assert both.temperature == turns.temperature
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("group", ["SO2", "C8"])
+def test_any_angle_of_photos_is_found(photos, group):
+    c = upright.load_canonicalizer(hub.READY_MADE[group])
+    step = 45.0 if group == "C8" else 30.0
+    missed = []
+    for degrees in torch.arange(0, 360, step).tolist():
+        g = upright.SO2().element(degrees=torch.full((len(photos),), degrees))
+        found = c(act(g, Image(photos)).data).element.value
+        angle = found if group == "SO2" else found * (math.pi / 4)
+        off = angle - g.value
+        missed.append(torch.rad2deg(torch.atan2(off.sin(), off.cos()).abs()))
+    missed = torch.cat(missed)
+    assert float((missed <= 15).double().mean()) >= (0.9 if group == "C8" else 0.75)
+    assert float(missed.median()) <= 4.0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("group", ["SO2", "C8"])
+def test_any_angle_follows_quarter_turns(photos, group):
+    c = upright.load_canonicalizer(hub.READY_MADE[group])
+    still = c(photos).element
+    for turns in (1, 2, 3):
+        found = c(photos.rot90(turns, (2, 3))).element.value
+        off = found - still.value if group == "SO2" else (found - still.value) * (math.pi / 4)
+        off = off - turns * math.pi / 2
+        assert float(torch.rad2deg(torch.atan2(off.sin(), off.cos()).abs()).max()) < 0.01

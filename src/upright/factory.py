@@ -297,7 +297,7 @@ def adapt(
         canonicalizer: A canonicalizer; a name that `upright.canonicalizer` knows (built untrained), such as
             ``"energy"``: the pose about which the model itself is surest, which needs no training; or the
             name or folder of a saved one, such as ``"photo-c4"``. Default: the ready-made photo
-            canonicalizer for C4 and D4, for other groups an untrained one, which has to be fitted.
+            canonicalizer for C4, D4, C8 and SO2, for other groups an untrained one, to be fitted.
         mode: See `Adapted`, also for the remaining arguments.
         top_k: Most poses a picture may take, with ``mode="top_k"`` or ``"weighted"``; how many elements of
             SO2 or O2 are averaged over, with ``mode="average"``.

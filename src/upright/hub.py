@@ -41,7 +41,7 @@ from .manifest import (
 )
 
 MANIFEST, CARD = "upright.json", "README.md"
-_SHIPPED = {"C4": "photo-c4", "D4": "photo-d4"}
+_SHIPPED = {"C4": "photo-c4", "D4": "photo-d4", "C8": "photo-c8", "SO2": "photo-so2"}
 
 
 def _packaged(name: str) -> Path:
