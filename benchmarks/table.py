@@ -64,6 +64,7 @@ def accuracy() -> list[str]:
             f"**{100 * first['adaptive_with_prior']:.1f} / {100 * mean['adaptive_with_prior']:.1f}** "
             f"({passes:.2f} passes) | |"
         )
+    lines += [*mirrored(titles), *any_angle(titles)]
     f = result("segmentation")
     if f:
         mean = {name: f"{100 * value:.1f}" for name, value in f["orbit_mean"].items()}
@@ -73,6 +74,33 @@ def accuracy() -> list[str]:
             f"**{mean['one_pass']} / {mean['one_pass']}** | **{mean['adaptive']} / {mean['adaptive']}** "
             f"({f['passes']['adaptive']:.2f} passes) | {mean['oracle']} / {mean['oracle']} |"
         )
+    return lines
+
+
+def mirrored(titles: dict[str, str]) -> list[str]:
+    """Quarter turns and flips of photos."""
+    lines, f = [], result("mirrored")
+    for name, title in titles.items() if f else ():
+        mean = {key: f"{100 * value:.1f}" for key, value in f[name]["orbit_mean"].items()}
+        lines.append(
+            f"| {title} ({f[name]['pictures']:,}), EfficientNet-Lite0, D4, `photo-d4` | "
+            f"{100 * f[name]['vanilla_poses'][0]:.1f} / {mean['vanilla']} | "
+            f"**{mean['one_pass']} / {mean['one_pass']}** | | {mean['oracle']} / {mean['oracle']} |"
+        )
+    return lines
+
+
+def any_angle(titles: dict[str, str]) -> list[str]:
+    """Photos at any angle, and at multiples of 45 degrees."""
+    lines, f = [], result("photo-angles")
+    for which, what in (("photo-so2", "any angle"), ("photo-c8", "C8")) if f else ():
+        for name, title in titles.items():
+            row, mean = f[which][name], f[which][name]["accuracy"]
+            lines.append(
+                f"| {title} ({row['pictures']:,}), EfficientNet-Lite0, {what} at random, `{which}` | "
+                f"{100 * row['upright']:.1f} / {100 * mean['vanilla']:.1f} | "
+                f"**{100 * mean['one_pass']:.1f}** (mean) | | {100 * mean['oracle']:.1f} (mean) |"
+            )
     return lines
 
 
