@@ -7,6 +7,9 @@ others to test. Every model is trained for the same number of processor seconds,
 its width is the one with which it has as many weights as EGNN, or just fewer. Models take turns of half a
 second, so that whatever else runs on the machine slows all of them alike. Errors are mean squares of
 coordinates. All models start from particles that fly straight on.
+
+Predictors are adapted in two ways: after they were trained, which changes no weight, and before, so that
+they are trained on systems in their frames.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ EXACTNESS = ("equivariance_median", "equivariance_worst", "others_median", "othe
 KINDS: dict[int | str, Any] = {"positions": "cloud", "velocities": "point_vectors"}
 RIVALS: dict[str, Callable[[int], nn.Module]] = {
     "GNN": ParticleGNN,
-    "transformer": lambda hidden: ParticleTransformer(hidden, heads=2),
+    "transformer": lambda hidden: ParticleTransformer(hidden, heads=1),
 }
 RATE, BATCH, TURN = 5e-3, 100, 0.5
 OTHERS = (2, 3, 20)
@@ -152,7 +155,7 @@ def train(data: ParticleSet, hidden: int, seconds: float, seed: int) -> dict[str
     for name, make in RIVALS.items():
         for adapted in (False, True):
             torch.manual_seed(seed)
-            models[f"{name}, adapted" if adapted else name] = as_large(make, weights(egnn)), adapted
+            models[f"{name}, trained in frames" if adapted else name] = as_large(make, weights(egnn)), adapted
     trainings = {name: Training(m, data, seconds, seed, adapted) for name, (m, adapted) in models.items()}
     while any(training.spent < seconds for training in trainings.values()):
         for training in trainings.values():
@@ -191,9 +194,13 @@ def main() -> None:
     for seed in range(options.seed, options.seed + options.seeds):
         for name, training in train(data, options.hidden, options.seconds, seed).items():
             cost = {"steps": training.steps, "step_ms": 1e3 * training.spent / training.steps}
-            figures = {"weights": weights(training.model), **cost, **measured(training.result(), test)}
-            runs.setdefault(name, []).append(figures)
-            print(f"seed {seed}, {name}: {figures['mse']:.5f} after {training.steps} steps", flush=True)
+            results = {name: training.result()}
+            if name in RIVALS:
+                results[f"{name}, adapted"] = adapted(results[name])
+            for title, model in results.items():
+                figures = {"weights": weights(training.model), **cost, **measured(model, test)}
+                runs.setdefault(title, []).append(figures)
+                print(f"seed {seed}, {title}: {figures['mse']:.5f} after {training.steps} steps", flush=True)
     still, straight = test.positions, test.positions + test.velocities
     figures = {
         "systems": options.systems,
