@@ -75,7 +75,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     ),
     "clouds": ("clouds --threads 1",),
     "serve": ("serve",),
-    "shapes": ("shapes",),
+    "shapes": ("shapes", "shapes parts"),
     "nbody": ("nbody",),
     "volumes": ("volumes",),
 }

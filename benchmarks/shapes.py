@@ -1,6 +1,7 @@
 """Made-up shapes turned in space: PointNet and DGCNN, bare and adapted, for classes and for parts.
 
     python -m benchmarks.shapes
+    python -m benchmarks.shapes parts
 
 Protocols are named after what turns in training and in the test: z/z, z/SO3, SO3/SO3. Rows of z/SO3:
 
@@ -69,10 +70,19 @@ def turned(points: Tensor, how: str, generator: torch.Generator) -> Tensor:
     return points @ rotations(len(points), how, generator).mT
 
 
+def own_parts(data: CloudSet) -> Tensor:
+    """Say which parts each class has, shape ``(classes, parts)``."""
+    own = torch.zeros(len(data.class_names), len(data.part_names), dtype=torch.bool)
+    for i, name in enumerate(data.class_names):
+        own[i, data.parts_of[name]] = True
+    return own
+
+
 def train(
     model: Any, trained: nn.Module, data: CloudSet, how: str, epochs: int, seed: int, parts: bool = False
 ) -> None:
-    """Train ``trained`` through ``model``, for classes or for parts."""
+    """Train ``trained`` through ``model``, for classes or for the parts of the class, which is known."""
+    own = own_parts(data)
     rng = torch.Generator().manual_seed(seed)
     batch = min(32, len(data))
     steps = len(data) // batch * epochs
@@ -83,7 +93,8 @@ def train(
         index = torch.randint(len(data), (batch,), generator=rng)
         points, labels = turned(data.points[index], how, rng), data.labels[index]
         if parts:
-            loss = F.cross_entropy(model(points, labels).flatten(0, 1), data.parts[index].flatten())
+            logits = model(points, labels).masked_fill(~own[labels].unsqueeze(1), -torch.inf)
+            loss = F.cross_entropy(logits.flatten(0, 1), data.parts[index].flatten())
         else:
             loss = F.cross_entropy(model(points), labels)
         optimizer.zero_grad()
@@ -232,13 +243,14 @@ def main() -> None:
     options.add_argument("--points", type=int, default=192)
     options.add_argument("--epochs", type=int, default=10)
     options.add_argument("--seeds", type=int, default=2)
-    options.add_argument("--seeds-of-parts", type=int, default=1)
+    options.add_argument("task", nargs="?", choices=("classes", "parts"), default="classes")
     options = options.parse_args()
     start(options)
     per_class, points, epochs, seeds = options.per_class, options.points, options.epochs, options.seeds
     classes = None
     if options.smoke:
         per_class, points, epochs, seeds, classes = 2, 24, 1, 1, ["chair", "car", "tree"]
+    parts = options.task == "parts"
     runs: dict[str, list[dict[str, float]]] = {}
     numbers = {"per_class": per_class, "points": points, "epochs": epochs}
 
@@ -249,31 +261,30 @@ def main() -> None:
     def keep() -> None:
         figures = {"training": len(data), "test": len(test), **numbers}
         figures |= {name: {"seeds": len(rows), **summary(rows)} for name, rows in runs.items()}
-        write("shapes", figures, options, data="synthetic: upright.data.make_shapes")
+        write(
+            "shapes-parts" if parts else "shapes",
+            figures,
+            options,
+            data="synthetic: upright.data.make_shapes",
+        )
 
-    draws = []
     for seed in range(options.seed, options.seed + seeds):
         data, test = (
             make_shapes(count, points, classes=classes, noise=0.01, split=split, seed=seed)
             for count, split in ((per_class, "train"), (math.ceil(per_class / 2), "test"))
         )
         found, seconds = finders(data, 2 * epochs, seed)
-        draws.append((seed, data, test, found))
         turns = rotations(len(test), "SO3", torch.Generator().manual_seed(seed))
         for name, finder in found.items():
             fitting = {"processor seconds of fitting": seconds[name]}
             record(f"up, {name}", {**fitting, **tilts(finder, test, turns)})
-        for name, make in PREDICTORS.items():
-            made = partial(make, len(data.class_names))
-            row = protocols(made, accuracy, data, test, found, epochs, seed, parts=False)
-            record(f"accuracy, {name}", row)
-        keep()
-    for seed, data, test, found in draws[: options.seeds_of_parts]:
-        for name, make in PARTS.items():
-            made = partial(make, len(data.part_names), len(data.class_names))
-            row = protocols(made, mean_iou, data, test, found, epochs, seed, parts=True)
-            record(f"mean IoU of parts, {name}", row)
-        keep()
+        sizes = (len(data.part_names), len(data.class_names)) if parts else (len(data.class_names),)
+        judge, measure = (mean_iou, "mean IoU of parts") if parts else (accuracy, "accuracy")
+        for name, make in (PARTS if parts else PREDICTORS).items():
+            made = partial(make, *sizes)
+            row = protocols(made, judge, data, test, found, epochs, seed, parts=parts)
+            record(f"{measure}, {name}", row)
+            keep()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ ANYWHERE = (
     "ocr",
     "volumes",
     "shapes",
+    "shapes parts",
     "nbody",
     "clouds",
     "streaming speed",
