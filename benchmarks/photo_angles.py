@@ -75,9 +75,10 @@ def measured(model: Any, c: Any, seen: Turned, repeats: int) -> dict[str, Any]:
     rows = {"vanilla": seen.bare, "oracle": seen.oracle, "one_pass": found}
     rows = {name: row.view(repeats, -1).mean(0) for name, row in rows.items()}  # of the angles of a picture
     mean = {name: float(row.mean()) for name, row in rows.items()}
+    gap = mean["oracle"] - mean["vanilla"]
     return {
         "accuracy": mean,
-        "gap_closed": (mean["one_pass"] - mean["vanilla"]) / (mean["oracle"] - mean["vanilla"]),
+        "gap_closed": (mean["one_pass"] - mean["vanilla"]) / gap if gap else None,
         "gap_closed_95": interval(rows, "one_pass"),
         "error_degrees_median": float(off.median()),
         "error_degrees_median_within_45": float(near.median()) if len(near) else None,
