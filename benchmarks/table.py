@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
+from benchmarks.table_space import shapes
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
@@ -349,10 +350,13 @@ def insert(page: str, parts: list[str]) -> None:
 def main() -> None:
     insert("README.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()])
     insert("docs/baselines.md", baselines())
+    space = shapes(*map(recorded, ("shapes", "shapes-parts", "clouds")))
+    insert("docs/space.md", space)
     sections = [
         ("The headline table of the literature", headline()),
         ("Ways to use the same model", baselines()),
         ("Learning curves and ablations", ablations()),
+        ("Space", space),
     ]
     rows = [line for title, lines in sections if lines for line in ["", f"## {title}", "", *lines]]
     insert(

@@ -12,7 +12,7 @@ from benchmarks import smoke
 from benchmarks.bench import BENCHES, chosen_names, run
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-HELPERS = {"__init__", "bench", "models", "pictures", "record", "smoke", "table", "turns"}
+HELPERS = {"__init__", "bench", "models", "pictures", "record", "smoke", "table", "table_space", "turns"}
 SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - HELPERS
 COMMANDS = [command for commands in BENCHES.values() for command in commands]
 
