@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import mutants
+import mutants_models as models
 import upright
 from upright import Cyclic, Dihedral, Image, Points, hub
 from upright.losses import moved_log_probs
@@ -59,7 +60,7 @@ def test_frame_mutants(mutant):
     caught(check)
 
 
-@pytest.mark.parametrize("mutant", mutants.NETWORKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("mutant", models.NETWORKS, ids=lambda c: c.__name__)
 def test_network_mutants(mutant):
     caught(assert_equivariant, mutant(), "C4")
 
@@ -69,8 +70,14 @@ def test_a_network_that_turns_the_other_way():
         return moved_log_probs(y, g)
 
     assert_equivariant(GroupCNN("C4", widths=(3, 4)), "C4", outputs=permuted)
-    caught(assert_equivariant, mutants.Transposed("C4", widths=(3, 4)), "C4", outputs=permuted)
-    caught(assert_equivariant, mutants.FiltersThatDoNotTurn().double(), "C4", outputs=permuted, redraw=False)
+    caught(assert_equivariant, models.Transposed("C4", widths=(3, 4)), "C4", outputs=permuted)
+    caught(
+        assert_equivariant,
+        models.FiltersThatDoNotTurn().double(),
+        "C4",
+        outputs=permuted,
+        redraw=False,
+    )
 
 
 def test_equivariant_passes_what_is_right_and_leaves_the_module_alone():
@@ -98,18 +105,21 @@ def test_equivariant_refuses_inputs_that_do_not_move():
 
 def test_equivariant_refuses_outputs_that_are_constant():
     caught(
-        assert_equivariant, mutants.Constant(), "C4", match="depend on the input, or the check says nothing"
+        assert_equivariant,
+        models.Constant(),
+        "C4",
+        match="depend on the input, or the check says nothing",
     )
-    caught(assert_equivariant, mutants.NearlyConstant(), "C4", match="they vary by")
+    caught(assert_equivariant, models.NearlyConstant(), "C4", match="they vary by")
 
 
-@pytest.mark.parametrize("mutant", mutants.CANONICALIZERS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("mutant", models.CANONICALIZERS, ids=lambda c: c.__name__)
 def test_canonicalizer_mutants(mutant):
     caught(assert_canonical, mutant())
 
 
 def test_canonical_passes_what_is_right():
-    assert_canonical(mutants.Scored())
+    assert_canonical(models.Scored())
 
 
 class Model(nn.Module):
@@ -122,20 +132,20 @@ class Model(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize(("mutant", "outputs"), mutants.ADAPTERS, ids=lambda v: getattr(v, "__name__", v))
+@pytest.mark.parametrize(("mutant", "outputs"), models.ADAPTERS, ids=lambda v: getattr(v, "__name__", v))
 def test_adapter_mutants(mutant, outputs):
-    c = redraw_weights(mutants.Scored("C4"))
+    c = redraw_weights(models.Scored("C4"))
     assert_adapted(Model(outputs), c, outputs=outputs)
     caught(assert_adapted, Model(outputs), c, outputs=outputs, adapter=mutant)
 
 
 @pytest.mark.parametrize("mutant", ["AppliesAnotherElement", "ScoresTheInverse", "IdentityOfD4", "Counts"])
 def test_adapted_catches_canonicalizers_that_are_wrong(mutant):
-    caught(assert_adapted, Model("logits"), getattr(mutants, mutant)(), match="it fails on")
+    caught(assert_adapted, Model("logits"), getattr(models, mutant)(), match="it fails on")
 
 
 def test_adapted_refuses_models_that_are_equivariant_anyway():
-    caught(assert_adapted, nn.AdaptiveAvgPool2d(1), mutants.Scored("C4"), match="the check says nothing")
+    caught(assert_adapted, nn.AdaptiveAvgPool2d(1), models.Scored("C4"), match="the check says nothing")
 
 
 def saved(tmp_path):
