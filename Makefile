@@ -1,4 +1,5 @@
 # Two commands on a fresh machine: `make demo` sets up and runs the main job, `make test` sets up and passes the tests.
+# `make dist-check` builds wheel and sdist and tries them in a clean environment.
 # `make bench` runs every benchmark (hours; see benchmarks/README.md); BENCH="overhead geometry" some of them.
 
 PYTHON ?= python3
@@ -6,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test bench docs setup clean
+.PHONY: demo test bench docs dist-check setup clean
 
 setup: $(VENV)/.ready
 
@@ -31,6 +32,15 @@ bench: setup
 docs: setup
 	$(BIN)/pip install -q -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# build wheel and sdist, install the wheel into an environment of its own, and try it there
+dist-check: setup
+	rm -rf dist
+	$(BIN)/pip install -q build
+	$(BIN)/python -m build --outdir dist . >/dev/null
+	$(BIN)/python -m venv dist/venv
+	dist/venv/bin/pip install -q "$(TORCH)" "$$(ls $(CURDIR)/dist/*.whl)[demo]"
+	$(BIN)/python tests/distribution.py dist dist/venv
 
 clean:
 	rm -rf $(VENV) demo-out site build dist .pytest_cache .mypy_cache .ruff_cache
