@@ -2,8 +2,8 @@
 
     python -m benchmarks.photo_angles --threads 1
 
-Test pictures, seen by nothing, are turned by random angles with their corners (the edge is repeated beyond
-the border), so that the true angle, too, loses to resampling twice and to cut corners. Accuracy of the bare
+Test pictures are turned by random angles with their corners (the edge is repeated beyond the border), so
+that the true angle, too, loses to resampling twice and to cut corners. Accuracy of the bare
 model; adapted; and turned back by the true angle. Pose errors are those of the angle found. ``photo-c4``,
 which knows quarter turns only, stands beside.
 """
