@@ -82,7 +82,8 @@ def build_parser(verb: str | None) -> tuple[Parser, Parser | None, Any]:
     """
     parser = Parser(
         prog="upright",
-        description="Make any pretrained model equivariant to known transformations, without changing or retraining it.",
+        description="Make any pretrained model equivariant to known transformations, without changing or "
+        "retraining it.",
     )
     parser.add_argument("--version", action="version", version=f"upright {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", parser_class=Parser)
