@@ -143,7 +143,7 @@ def test_what_lies_on_a_picture_moves_and_keeps_to_its_row():
 
 @torch.no_grad()
 @pytest.mark.parametrize("group", ["SO3", "E3"])
-@pytest.mark.parametrize("network", ["pca", "minimal", "vector_neurons"])
+@pytest.mark.parametrize("network", ["pca", "minimal", "vector_neurons", "spherical"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_clouds_that_are_not_finite_are_refused(group, network, value):
     canonicalizer = upright.canonicalizer(group, network).eval()
