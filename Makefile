@@ -39,7 +39,7 @@ dist-check: setup
 	$(BIN)/pip install -q build
 	$(BIN)/python -m build --outdir dist . >/dev/null
 	$(BIN)/python -m venv dist/venv
-	dist/venv/bin/pip install -q "$(TORCH)" "$$(ls $(CURDIR)/dist/*.whl)[demo]"
+	dist/venv/bin/pip install -q --no-compile "$(TORCH)" "$$(ls $(CURDIR)/dist/*.whl)[demo]"
 	$(BIN)/python tests/distribution.py dist dist/venv
 
 clean:

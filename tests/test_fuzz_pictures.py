@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +218,14 @@ def test_run_lengths_packed_as_text(share):
 def test_deeply_nested_annotations(coco):
     read_all(coco, "[" * 100_000)
     read_all(coco, '{"images": ' * 50_000)
+
+
+def test_programs_devices_and_pipes_are_not_read(tmp_path):
+    data = encoded("EPS")
+    with pytest.raises(UnreadablePictureError, match="PostScript: a program, which is not run"):
+        read_picture(data)
+    assert check_picture(data) == "it is PostScript: a program, which is not run"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "a.png")
+        for path in (tmp_path / "a.png", Path("/dev/zero"), tmp_path):
+            assert check_picture(path) == "it is no file, but a folder, a device or a pipe"
