@@ -2,14 +2,18 @@
 
 import json
 import math
+import subprocess
+import sys
 import warnings
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import upright
 from cases import name
+from conftest import ROOT
 from upright import Image, act, hub
 
 UPRIGHT = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "china.jpg")
@@ -110,3 +114,13 @@ def test_any_angle_follows_quarter_turns(photos, group):
         off = found - still.value if group == "SO2" else (found - still.value) * (math.pi / 4)
         off = off - turns * math.pi / 2
         assert float(torch.rad2deg(torch.atan2(off.sin(), off.cos()).abs()).max()) < 0.01
+
+
+@pytest.mark.slow
+def test_the_recipe_of_angles_runs(data_folder, tmp_path):
+    command = [sys.executable, "-m", "recipes.photo_so2.train", "--smoke", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    state = load_file(tmp_path / "network.safetensors")
+    made = upright.canonicalizer("SO2", "lite", options={"folded": True, "outputs": 128, "rays": 64})
+    made.network.network.load_state_dict(state)
