@@ -353,7 +353,7 @@ def particles() -> list[str]:
         f"{f['systems']:,} systems to train on, {f['seconds']:g} processor seconds of one core for each "
         f"model, 2,000 systems to test (`{record['command']}`). Errors are mean squares of coordinates, with "
         f"their standard deviation over {len(models['EGNN']['mse_of_seeds'])} seeds; particles that fly "
-        f"straight on have {f['straight on, mse']:.4f}. Equivariance errors are relative to how far particles "
+        f"straight on have {f['straight on, mse']:.4f}. Equivariance is relative to how far particles "
         "move: the median, the worst of all, and the worst of systems of 2, 3 and 20 bodies, one at a time.",
         "",
         "| model | weights | steps | test error | equivariance | worst | other numbers |",
