@@ -49,9 +49,9 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "peer-cifar": (f"peer_cifar --peer {PEER} --minutes 10",),
     "setups": ("setups --epochs 2 --ready runs/cifar-c4/canonicalizer",),
     "headline": (
-        "headline train",
-        "headline lite --ready runs/headline-c8/canonicalizer",
-        "headline vit --ready runs/headline-c8/canonicalizer",
+        "headline train --steps 2000",
+        "headline lite --ready runs/headline-c8/canonicalizer --epochs 2 --pictures 15000",
+        "headline vit --ready runs/headline-c8/canonicalizer --epochs 1 --pretraining 3 --pictures 10000",
     ),
     "ablations": ("ablations",),
     "baselines": (f"baselines {CIFAR.format('cifar-c4')} --limit 1000",),
