@@ -74,6 +74,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
         "hue_scale scale --limit 80 --train 4000 --epochs 5",
     ),
     "clouds": ("clouds --threads 1",),
+    "streaming": ("streaming speed", "streaming memory"),
     "serve": ("serve",),
     "shapes": ("shapes", "shapes parts"),
     "nbody": ("nbody",),
