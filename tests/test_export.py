@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,15 @@ from torch import nn
 
 import upright
 from upright.actions.grid import _gather_rectangles, permuted
+from upright.canonicalizers.orthogonal import _nearest_in_graph, determinant, jacobi, nearest_orthogonal
 from upright.deploy import ExportError
 from upright.groups.planar import SideCoset
 from upright.nets.thumbnail import _thumbnail_of_any_size, thumbnail
+
+traces = pytest.mark.skipif(
+    tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 13),
+    reason="torch 2.7 cannot trace the networks; 2.13 is the oldest that was seen to",
+)
 
 SMALL = {
     "group_cnn": {"widths": (3, 4)},
@@ -64,6 +71,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@traces
 @pytest.mark.parametrize(("group", "network"), NETWORKS)
 def test_canonicalizers_compile_whole(group, network):
     torch.compiler.reset()
@@ -75,6 +83,7 @@ def test_canonicalizers_compile_whole(group, network):
         torch.testing.assert_close(compiled, robust(x), atol=1e-4, rtol=1e-4)
 
 
+@traces
 def test_pipeline_of_any_size_is_exact(tmp_path):
     """Sizes and shapes other than those traced; masks go back bit for bit where the model's are."""
     pytest.importorskip("onnxscript")
@@ -101,6 +110,7 @@ def test_pipeline_of_any_size_is_exact(tmp_path):
     assert runtime.__version__
 
 
+@traces
 def test_preprocessing_turns_pixels_without_arithmetic(tmp_path):
     pytest.importorskip("onnxscript")
     c = canonicalizer("C4")
@@ -125,6 +135,7 @@ def act_back(c, x):
     return upright.act(~g, upright.Image(x)).data
 
 
+@traces
 def test_resampling_pipeline(tmp_path):
     """C8 resamples; pictures that are not square lie on squares, as the adapter places them."""
     pytest.importorskip("onnxscript")
@@ -139,6 +150,7 @@ def test_resampling_pipeline(tmp_path):
     assert not (tmp_path / "n.onnx").exists()
 
 
+@traces
 @pytest.mark.parametrize(("group", "network"), NETWORKS[1:])
 def test_canonicalizers_trace_with_open_shapes(tmp_path, group, network):
     made = upright.export(
@@ -151,10 +163,64 @@ def test_canonicalizers_trace_with_open_shapes(tmp_path, group, network):
     assert extra["upright.group"] == group
 
 
+@traces
 def test_volumes_trace(tmp_path):
     cube = upright.canonicalizer("octahedral", size=8).eval()
     made = upright.export(cube, tmp_path / "v.pt2", torch.rand(2, 1, 10, 10, 10), format="pt2")
     assert made.difference < 1e-4
+
+
+def test_axes_in_graphs_are_those_of_lapack():
+    """Of ordinary, nearly diagonal and nearly flat matrices; exactly equal extents too."""
+    m = torch.randn(300, 3, 3, dtype=torch.float64)
+    m[:100, :, 2] *= 1e-5
+    spread = m @ m.mT
+    spread[100:200] = torch.diag_embed(spread[100:200].diagonal(dim1=1, dim2=2)) + 1e-4 * spread[100:200]
+    spread[0] = torch.eye(3)
+    values, axes = jacobi(spread)
+    scale = spread.abs().amax((1, 2), keepdim=True)
+    torch.testing.assert_close(values / scale[..., 0], torch.linalg.eigvalsh(spread) / scale[..., 0])
+    torch.testing.assert_close(axes @ torch.diag_embed(values) @ axes.mT / scale, spread / scale)
+    for reflects in (True, False):
+        got, want = _nearest_in_graph(m, reflects), nearest_orthogonal(m, reflects)
+        torch.testing.assert_close(got, want, atol=1e-9, rtol=0)
+        assert torch.allclose(determinant(got), torch.linalg.det(want))
+
+
+@traces
+def test_clouds_export(tmp_path):
+    """Frames of clouds, by arithmetic that ONNX has: rotations and centres follow the cloud."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    c = upright.canonicalizer("SE3", "pca")
+    x = torch.randn(2, 30, 3) * torch.tensor([1.0, 0.7, 0.4]) + torch.rand(2, 30, 3) ** 2
+    made = upright.export(c, tmp_path / "c.onnx", x, part="canonicalizer")
+    assert made.difference < 1e-9
+    assert made.inputs == {"pictures": ("batch", 30, 3)}
+    more = torch.cat([x, x @ upright.parse_group("SO3").sample(1).value[0].float()])
+    pose, *_ = session(made.path).run(None, {"pictures": more.numpy()})
+    np.testing.assert_allclose(pose, c(more).element.value.numpy(), atol=1e-6)
+
+
+@traces
+def test_eight_bits(tmp_path):
+    """Rounded weights, and still a turn of the picture is a turn of the pose, but for near ties."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    c = upright.canonicalizer("C4", size=16, options={"widths": (8, 8), "strides": (2, 2)}).eval()
+    x = pictures(6, 3, 20, 20)
+    full = upright.export(c, tmp_path / "full.onnx", x, part="canonicalizer")
+    made = upright.deploy.quantize(full.path, tmp_path / "int8.onnx", x.split(3))
+    assert made.pictures == 6
+    assert made.agreement >= 0.5
+    run = session(made.path)
+    types = {node.op_type for node in pytest.importorskip("onnx").load(made.path).graph.node}
+    assert "QuantizeLinear" in types
+    poses = [run.run(["pose"], {"pictures": x.rot90(k, (2, 3)).numpy()})[0] for k in range(4)]
+    follow = np.stack([poses[k] == (poses[0] + k) % 4 for k in range(4)])
+    assert follow.mean() > 0.8  # near ties may be rounded either way
+    with pytest.raises(ValueError, match="pictures must be given"):
+        upright.deploy.quantize(full.path, tmp_path / "none.onnx", [])
 
 
 def test_thumbnails_of_any_size_are_those_of_the_adapter():
@@ -192,6 +258,7 @@ def test_side_cosets_are_the_elements_that_swap():
         SideCoset(upright.Cyclic(8), True)
 
 
+@traces
 def test_disagreement_writes_nothing(tmp_path):
     """A file that does not agree, or cannot be made, leaves the older one as it was."""
     target = tmp_path / "c.pt2"
@@ -225,6 +292,7 @@ def test_mistakes_are_named(tmp_path, settings, message):
         upright.export(canonicalizer("C4"), tmp_path / "c.onnx", pictures(1, 3, 20, 20), **settings)
 
 
+@traces
 def test_command_line(tmp_path, capsys):
     pytest.importorskip("onnxscript")
     from upright.cli import main
@@ -270,14 +338,21 @@ def test_two_batches_in_flight():
 
 
 def test_data_parallel_changes_nothing():
-    """DataParallel wraps an adapted model, and the parts of a batch are what the whole is."""
+    """DataParallel wraps an adapted model; its threads compute what one device does."""
     robust = upright.adapt(Dense(), canonicalizer=canonicalizer("C4"), outputs="mask").eval()
     wrapped = nn.DataParallel(robust)
-    x = pictures(4, 3, 24, 24)
+    x = torch.cat([pictures(2, 3, 24, 24), pictures(2, 3, 24, 24).rot90(1, (2, 3))])
+
+    def run(replica, part):
+        with torch.no_grad():
+            return replica(part)
+
     with torch.no_grad():
         want = robust(x)
         assert torch.equal(wrapped(x), want)
-        parts = [robust(x[:2]), robust(x[2:])]  # what two devices would compute
+    replicas = [robust._replicate_for_data_parallel() for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(run, replicas, [x[:2], x[2:]]))
     assert torch.equal(torch.cat(parts), want)
 
 
@@ -323,6 +398,7 @@ def test_two_processes_train_together(tmp_path):
     assert float(totals.pop()) > 0
 
 
+@traces
 def test_the_page_runs(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -144,15 +144,11 @@ def read_clouds(x: Tensor | Sequence[Tensor], mask: Tensor | None, *, centred: b
     present = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask.bool()
     points = x.double()
     points = points if mask is None else points.masked_fill(~present.unsqueeze(-1), 0.0)
-    count = present.sum(1)
-    if len(x) and not bool((count > 0).all()):
-        raise ValueError(f"every cloud must have a point; cloud {int((count == 0).int().argmax())} has none")
-    total = points.sum(1)
-    finite = total.isfinite().all(1)
-    if not bool(finite.all()):
-        raise ValueError(f"coordinates must be finite; those of cloud {int(finite.int().argmin())} are not")
+    count, total = present.sum(1), points.sum(1)
+    if not torch.compiler.is_compiling():  # graphs hold no values
+        _check_values(count, total)
     if not centred:
-        return CentredClouds(points, present, points.new_zeros(len(points), 3))
+        return CentredClouds(points, present, points.new_zeros(points.shape[0], 3))
     centre = total / count.unsqueeze(-1)
     points = points - centre.unsqueeze(1)
     points = points if mask is None else points.masked_fill(~present.unsqueeze(-1), 0.0)
@@ -164,13 +160,25 @@ def thinned(clouds: CentredClouds, most: int) -> CentredClouds:
     if clouds.points.shape[1] <= most:
         return clouds
     counts = clouds.present.sum(1, keepdim=True)
-    order = (~clouds.present).long().sort(dim=1, stable=True).indices
+    absent = ~clouds.present
+    rank = torch.where(absent, counts + absent.cumsum(1), clouds.present.cumsum(1)) - 1  # points come first
+    place = torch.arange(rank.shape[1], device=rank.device).expand(rank.shape)
+    order = torch.zeros_like(rank).scatter(1, rank, place)
     wanted = counts.clamp(max=most)
     step = torch.arange(most, device=order.device)
     index = order.gather(1, (step * counts // wanted).clamp(max=order.shape[1] - 1))
     present = step < wanted
     points = clouds.points.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
     return CentredClouds(points.masked_fill(~present.unsqueeze(-1), 0.0), present, clouds.centre)
+
+
+def _check_values(count: Tensor, total: Tensor) -> None:
+    """Check that clouds have points, and coordinates that add up."""
+    if count.shape[0] and not bool((count > 0).all()):
+        raise ValueError(f"every cloud must have a point; cloud {int((count == 0).int().argmax())} has none")
+    finite = total.isfinite().all(1)
+    if not bool(finite.all()):
+        raise ValueError(f"coordinates must be finite; those of cloud {int(finite.int().argmin())} are not")
 
 
 def _padded(clouds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

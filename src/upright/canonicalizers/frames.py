@@ -15,6 +15,7 @@ from torch import Tensor
 from .._checks import check_positive
 from ..groups.base import Group
 from .clouds import CentredClouds, CloudCanonicalizer
+from .orthogonal import determinant, principal_axes
 from .pose import Pose
 
 _WEIGHTS = (1.0, 0.83, 0.71, 0.59, 0.53, 0.47, 0.67)
@@ -45,7 +46,8 @@ class PCAFrame(CloudCanonicalizer):
     """Principal axes, from the longest to the shortest.
 
     Each axis may point either way: the poses list all 4 frames of SO3 and SE3, or all 8 of O3 and E3. Where
-    two extents agree to ``gap`` the axes mean nothing, and points take their place as in `MinimalFrame`.
+    two extents agree to ``gap`` the axes mean nothing, and points take their place as in `MinimalFrame`; but
+    not in compiled and exported graphs, which cannot choose.
     Average over the list with ``mode="weighted"`` for outputs that change continuously (but where extents
     cross).
 
@@ -76,6 +78,8 @@ class PCAFrame(CloudCanonicalizer):
     def poses(self, clouds: CentredClouds) -> Pose:
         """Choose the poses of centred clouds; differentiable where the extents differ."""
         spread = clouds.points.mT @ clouds.points / clouds.present.sum(1).view(-1, 1, 1)
+        if torch.compiler.is_compiling():
+            return pose_of(self, self.sharpness, clouds.centre, *self._principal(clouds, spread))
         extents = torch.linalg.eigvalsh(spread.detach())  # rising
         differ = extents.diff(dim=-1).amin(-1) > self.gap * extents[:, -1]
         clear, rest = differ.nonzero().squeeze(1), (~differ).nonzero().squeeze(1)
@@ -97,9 +101,9 @@ class PCAFrame(CloudCanonicalizer):
 
     def _principal(self, clouds: CentredClouds, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Return the frames of principal axes, ``(B, K, 3, 3)``, and their levels ``(B, K)``."""
-        squared, axes = torch.linalg.eigh(spread)
+        squared, axes = principal_axes(spread)
         squared, axes = squared.flip(-1), axes.flip(-1)
-        hand = torch.linalg.det(axes).sign().detach()
+        hand = determinant(axes).sign().detach()
         axes = axes * torch.stack([torch.ones_like(hand), torch.ones_like(hand), hand], -1).unsqueeze(1)
         extent = squared.clamp(min=0).sqrt()
         seen = clouds.points @ axes / torch.maximum(extent, 0.01 * extent[:, :1]).unsqueeze(1)
@@ -146,11 +150,22 @@ def pose_of(
 
     Levels that differ from the best by rounding alone are equal.
     """
-    levels, order = levels.sort(dim=1, descending=True, stable=True)
+    order = falling(levels)
+    levels = levels.gather(1, order)
     levels = torch.where(levels[:, :1] - levels <= _ALIKE * sharpness, levels[:, :1], levels)
-    rows = torch.arange(len(order), device=order.device).unsqueeze(1)
+    rows = torch.arange(order.shape[0], device=order.device).unsqueeze(1)
     listed = canonicalizer.elements(frames[rows, order], centre)
     return Pose(listed[:, 0], torch.log_softmax(levels, 1).float().detach(), candidates=listed)
+
+
+def falling(levels: Tensor) -> Tensor:
+    """Return where the largest of the levels ``(B, K)`` stands, the next, and so on; of equals the first."""
+    if not torch.compiler.is_exporting():
+        return levels.argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(levels.shape[1], device=levels.device)
+    one, other = levels.unsqueeze(2), levels.unsqueeze(1)
+    before = (other > one) | ((other == one) & (place < place.unsqueeze(1)))
+    return torch.zeros_like(before.sum(2)).scatter(1, before.sum(2), place.expand(levels.shape))
 
 
 def asymmetries(clouds: CentredClouds, seen: Tensor) -> Tensor:

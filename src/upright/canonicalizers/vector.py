@@ -13,6 +13,7 @@ from ..groups.space import SO3
 from ..nets.vector_neurons import VectorNeurons
 from .clouds import CentredClouds, CloudCanonicalizer, thinned
 from .frames import PCAFrame, sign_patterns
+from .orthogonal import nearest_orthogonal as nearest_orthogonal
 from .pose import Pose
 
 
@@ -89,23 +90,6 @@ class VectorNeuronCanonicalizer(CloudCanonicalizer):
         rotations = spread_rotations(self.cells, device)
         rotations = torch.cat([rotations, -rotations]) if self.reflects else rotations
         return self.elements(rotations, rotations.new_zeros(len(rotations), 3))
-
-
-def nearest_orthogonal(matrices: Tensor, reflects: bool) -> Tensor:
-    """Return the rotations nearest to matrices ``(B, 3, 3)``, or the nearest orthogonal matrices.
-
-    Args:
-        matrices: Shape ``(B, 3, 3)``.
-        reflects: Whether a determinant of -1 is allowed; else it is turned to +1 along the weakest direction.
-    """
-    u, _, vh = torch.linalg.svd(matrices)
-    if reflects:
-        nearest: Tensor = u @ vh
-        return nearest
-    hand = torch.linalg.det(u @ vh).sign().detach()
-    last = torch.stack([torch.ones_like(hand), torch.ones_like(hand), hand], -1)
-    proper: Tensor = u @ (last.unsqueeze(-1) * vh)
-    return proper
 
 
 def spread_rotations(count: int, device: torch.device | None = None) -> Tensor:

@@ -211,7 +211,7 @@ def _traced(graph: nn.Module, values: tuple[Tensor, ...], shapes: list[dict[int,
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(graph, values, dynamic_shapes=given)
+            return torch.export.export(graph, values, dynamic_shapes=given, strict=False)
     except (ExportError, TypeError, NotImplementedError):
         raise
     except Exception as error:

@@ -81,19 +81,22 @@ class FiniteGroup(Group):
         """Return the elements with the given numbers.
 
         Args:
-            index: Numbers in ``[-order, order)``; negative ones count from the end.
+            index: Numbers in ``[-order, order)``; negative ones count from the end. In a graph they are
+                taken modulo the order.
             device: Where the element lives; default: that of ``index``.
 
         Raises:
             IndexError: If a number is out of range.
         """
+        low, high = (index, index) if isinstance(index, int) else (0, 0)
         index = torch.as_tensor(index, device=device)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"index must be of an integer type, got {index.dtype}")
-        if index.numel() and not bool(((index >= -self.order) & (index < self.order)).all()):
+        if low == high == 0 and index.numel() and not torch.compiler.is_compiling():  # graphs hold no values
+            low, high = int(index.min()), int(index.max())
+        if low < -self.order or high >= self.order:
             raise IndexError(
-                f"index must lie in [-{self.order}, {self.order}) for {self}, got values from "
-                f"{int(index.min())} to {int(index.max())}"
+                f"index must lie in [-{self.order}, {self.order}) for {self}, got values from {low} to {high}"
             )
         return Element(self, index.long() % self.order)
 
