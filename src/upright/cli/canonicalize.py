@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("poses")
     group.add_argument(
         "--canonicalizer", metavar="NAME", default="photo-c4",
-        help="photo-c4 (default), document-c4, or a saved one",
+        help="photo-c4 (default), photo-d4, photo-c8, photo-so2, document-c4, or a saved one",
     )  # fmt: skip
     group.add_argument("--trust-code", action="store_true", help="run module:callable names that it holds")
     group.add_argument(
