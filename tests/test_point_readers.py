@@ -47,6 +47,9 @@ def test_off_in_every_form(form, tmp_path):
         (f"OFF\n4 1 0\n{SQUARE}3 0 1 4\n", "faces must name vertices 0 to 3, got up to 4"),
         (f"OFF\n4 1 0\n{SQUARE}3 0 1\n", "a face of 3 corners names 2"),
         (f"OFF\n4 1 0\n{SQUARE}3 0 1 x\n", "cannot be read: invalid literal"),
+        (f"OFF\n4 1 0\n{SQUARE}-1 0 1 2\n", "a face of -1 corners names"),
+        (f"OFF\n4 -1 0\n{SQUARE}", "numbers of vertices and faces must follow OFF"),
+        (f"OFF\n4 1 0\n{SQUARE}3 0 1 2\n".replace("2 0 0", "nan 0 0"), "vertices must be finite"),
     ],
 )
 def test_broken_off_is_told(text, message, tmp_path):
