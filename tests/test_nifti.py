@@ -236,7 +236,7 @@ def test_orientations_are_found_and_undone(finder, tmp_path):
         is_right = bool(pose.equals(g))
         assert torch.equal(read_scan(file).volume.data, body) == is_right
         found += is_right
-    assert found >= 20  # of 48 ways, chance finds one in two runs of this test
+    assert found >= 16  # a finder trained for seconds; of 48 ways, chance finds one in two runs of this test
 
 
 class Segmenter(torch.nn.Conv3d):
