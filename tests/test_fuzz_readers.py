@@ -276,6 +276,17 @@ def test_scans_that_claim_much_take_no_memory(scans, packed):
     assert peak() - before < 300 << 20
 
 
+def test_scans_that_are_flat_are_named(scans):
+    from upright.integrations.nifti import read_scan
+
+    folder, whole, _ = scans
+    flat = bytearray(whole)
+    flat[40:42] = b"\x02\0"  # two axes
+    (folder / "flat.nii").write_bytes(bytes(flat))
+    with pytest.raises(ValueError, match=r"flat\.nii is no readable scan: a scan must have shape"):
+        read_scan(folder / "flat.nii")
+
+
 # Checkpoints and settings
 
 
