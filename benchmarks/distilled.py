@@ -197,7 +197,7 @@ def taught(
 
 def main() -> None:
     options = parser(__doc__ or "")
-    options.add_argument("--epochs", type=int, default=3, help="of teaching; 0: the energy alone")
+    options.add_argument("--epochs", type=int, default=4, help="of teaching; 0: the energy alone")
     options.add_argument("--learning-rate", type=float, default=3e-4)
     options.add_argument("--check", type=int, default=200, help="pictures that are turned and re-encoded")
     chosen = options.parse_args()
