@@ -62,7 +62,7 @@ def small_volume(x: Tensor, size: int) -> Tensor:
 
 def standardized_volume(x: Tensor) -> Tensor:
     """Return volumes with each channel shifted and scaled to mean 0 and variance 1."""
-    if not len(x):
+    if x.shape[0] == 0:
         return x
     mean, variance = x.mean((2, 3, 4), keepdim=True), x.var((2, 3, 4), keepdim=True, unbiased=False)
     return (x - mean) / torch.sqrt(variance + 1e-8 * (1 + mean**2))
