@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
-from benchmarks.table_space import shapes
+from benchmarks.table_space import in_short, shapes
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
@@ -118,7 +118,7 @@ def peer() -> list[str]:
 
 
 def elsewhere() -> list[str]:
-    """What needs no training, and transformations that are no quarter turns."""
+    """What needs no training, transformations that are no quarter turns, and space."""
     lines = []
     f = result("energies-cifar")
     if f:
@@ -161,7 +161,7 @@ def elsewhere() -> list[str]:
             f"* Hue (Tiny-ImageNet, EfficientNet-Lite0, 12 hues, {f['pictures']} pictures): bare "
             f"{mean['bare']}%, adapted {mean['adapted']}%, true hue known {mean['oracle']}%."
         )
-    return [*lines, ""] if lines else []
+    return [*lines, *in_short(recorded("shapes"), recorded("nbody")), ""]
 
 
 def exactness() -> list[str]:

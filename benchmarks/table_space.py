@@ -83,3 +83,28 @@ def exact_and_quick(record: Any) -> list[str]:
         costs = " | ".join(f"{row[c]['processor_one_thread']:.2f}" for c in ("bare", "spherical", "pca"))
         lines.append(f"| {name} | {costs} |")
     return lines
+
+
+def in_short(classes: Any, particles: Any) -> list[str]:
+    """One line each, for the README."""
+    lines = []
+    if classes is not None:
+        kept = {
+            name: 100 * classes["figures"][f"accuracy, {name}"]["z/SO3 spherical, share of z/z"]["mean"]
+            for name in ("PointNet", "DGCNN")
+        }
+        bare = {
+            name: 100 * classes["figures"][f"accuracy, {name}"]["z/SO3 bare, share of z/z"]["mean"]
+            for name in kept
+        }
+        told = " and ".join(
+            f"a frozen {name} keeps {kept[name]:.1f}% (bare {bare[name]:.0f}%)" for name in kept
+        )
+        lines.append(f"* Clouds under any rotation (16 made-up classes): of its upright accuracy {told}.")
+    if particles is not None:
+        f = particles["figures"]
+        lines.append(
+            f"* Five charged particles, equal weights and time, test error: EGNN {f['EGNN']['mse']:.4f}, a "
+            f"plain graph network, adapted to E(3), {f['GNN, adapted']['mse']:.4f}."
+        )
+    return lines
