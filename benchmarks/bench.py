@@ -75,6 +75,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     ),
     "clouds": ("clouds --threads 1",),
     "streaming": ("streaming speed", "streaming memory"),
+    "deploy": ("deploy --threads 1",),
     "serve": ("serve",),
     "shapes": ("shapes", "shapes parts"),
     "nbody": ("nbody",),

@@ -40,6 +40,7 @@ ON_DATA = (
     "distilled",
     "mirrored",
     "photo_angles",
+    "deploy",
     "pose_error",
     "rotated_mnist",
     "angles",

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.record import RESULTS
 from benchmarks.table_space import in_short, shapes
+from benchmarks.table_studies import ablations, deployed, headline
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
@@ -275,72 +276,6 @@ def baselines() -> list[str]:
     return lines
 
 
-def headline() -> list[str]:
-    """The table of arXiv 2310.01647 on CIFAR-100, with both predictors."""
-    lines = []
-    for name in ("lite", "vit"):
-        record = recorded(f"headline-{name}")
-        if record is None:
-            continue
-        first = (
-            f"{record['predictor']}, {record['pictures']:,} training pictures, {record['epochs']} "
-            f"epoch{'s' * (record['epochs'] > 1)} each (`{record['command']}`):"
-        )
-        heads = "| set-up | upright | mean over poses | adaptive top_k (passes) | identity rate |"
-        lines += ["", first, "", heads, "| --- | --- | --- | --- | --- |"]
-        for title, row in record["figures"].items():
-            more = row.get("adaptive")
-            several = (
-                f"{more['upright']:.1f} / {more['orbit_mean']:.1f} ({more['passes']:.2f})" if more else ""
-            )
-            rate = f"{100 * row['identity_rate']:.1f}" if "identity_rate" in row else ""
-            lines.append(f"| {title} | {row['upright']:.1f} | {row['orbit_mean']:.1f} | {several} | {rate} |")
-    if lines:
-        about = (
-            "CIFAR-100 under eighth turns (C8), in per cent of 2,000 test pictures; one standard error is"
-            " about 1 point. The paper fine-tunes at 224 pixels on all pictures; here it is the models "
-            "below at 64 pixels, on a part of them, for minutes of one core. The canonicalizer trained "
-            "before stands in front of the vanilla predictor, which is not touched any more. Published "
-            "(upright / mean over poses; vanilla, augmentation, LC, LC + prior): ResNet-50 85.9 / 44.9, "
-            "83.0 / 79.8, 78.6 / 77.5, 83.6 / 82.1; ViT 88.0 / 55.9, 83.5 / 80.2, 80.9 / 80.5, 84.3 / "
-            "83.7."
-        )
-        lines = [about, *lines]
-    return lines
-
-
-def ablations() -> list[str]:
-    """Learning curves and ablations of canonicalizers on CIFAR-10."""
-    record = recorded("ablations")
-    if record is None:
-        return []
-    f, curves = record["figures"], record["figures"]["curves"]
-    steps = [point["steps"] for point in next(iter(curves.values()))]
-    lines = [
-        f"CIFAR-10, C4, ResNet-20, {record['pictures']:,} test pictures; accuracy at every pose and identity "
-        f"rate, in per cent. Learning curves from nothing, the predictor frozen (`{record['command']}`):",
-        "",
-        "| network | " + " | ".join(f"{n} steps" for n in steps) + " |",
-        "| --- |" + " --- |" * len(steps),
-    ]
-    pair = "{:.1f} ({:.1f})"
-    for name, points in curves.items():
-        cells = [pair.format(point["accuracy"], 100 * point["identity_rate"]) for point in points]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    parts = (
-        ("prior weight", f"prior weight; joint training, {record['joint_steps']} steps"),
-        ("estimator", f"gradient estimator; the same, {record['joint_steps']} steps"),
-        ("top_k", "probability that top_k covers; the last network above"),
-    )
-    for key, title in parts:
-        lines += ["", f"| {title} | accuracy | identity rate | passes |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {name} | {row['accuracy']:.1f} | {100 * row['identity_rate']:.1f} | {row['passes']:.2f} |"
-            for name, row in f[key].items()
-        ]
-    return lines
-
-
 def particles() -> list[str]:
     """Canonicalized predictors of charged particles beside EGNN."""
     record = recorded("nbody")
@@ -379,13 +314,17 @@ def insert(page: str, parts: list[str]) -> None:
 def main() -> None:
     insert("README.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()])
     insert("docs/baselines.md", baselines())
+    insert("docs/export.md", deployed(recorded("deploy")))
     clouds = shapes(*map(recorded, ("shapes", "shapes-parts", "clouds")))
     space = [*particles(), "", *clouds]
     insert("docs/space.md", space)
     sections = [
-        ("The headline table of the literature", headline()),
+        (
+            "The headline table of the literature",
+            headline(recorded("headline-lite"), recorded("headline-vit")),
+        ),
         ("Ways to use the same model", baselines()),
-        ("Learning curves and ablations", ablations()),
+        ("Learning curves and ablations", ablations(recorded("ablations"))),
         ("Space", space),
     ]
     rows = [line for title, lines in sections if lines for line in ["", f"## {title}", "", *lines]]
