@@ -104,8 +104,9 @@ class SphericalCanonicalizer(CloudCanonicalizer):
         log_probs = F.log_softmax(scores.double(), -1)
         circle = turns(headings(HEADINGS, frames))[..., 0]
         _, mass, front = _hills(log_probs.flatten(0, 1), circle, _REACH_HEADING, _MOST_HEADINGS)
-        angle = torch.atan2(front[..., 1], front[..., 0]).reshape(*levels.shape, _MOST_HEADINGS)
-        return frames.unsqueeze(2) @ turns(angle), levels.unsqueeze(2) + mass.reshape(angle.shape), log_probs
+        shape = (*levels.shape, _MOST_HEADINGS)
+        onward = turns_to(front[..., 0].reshape(shape), front[..., 1].reshape(shape))
+        return frames.unsqueeze(2) @ onward, levels.unsqueeze(2) + mass.reshape(shape), log_probs
 
     def _sided(
         self, seen: Surface, hidden: Tensor, frames: Tensor, levels: Tensor
@@ -203,8 +204,16 @@ def _upright_frames(cells: Tensor, up: Tensor) -> Tensor:
 
 def turns(angle: Tensor) -> Tensor:
     """Return rotations about the third axis, shape ``(…, 3, 3)``."""
-    c, s, o = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    return torch.stack([c, -s, o, s, c, o, o, o, o + 1], -1).reshape(*angle.shape, 3, 3)
+    return turns_to(angle.cos(), angle.sin())
+
+
+def turns_to(x: Tensor, y: Tensor) -> Tensor:
+    """Return rotations about the third axis that take the first to where (x, y) points, ``(…, 3, 3)``."""
+    squared, o = x * x + y * y, torch.zeros_like(x)
+    points = squared > 0
+    length = torch.where(points, squared, 1.0).sqrt()
+    c, s = torch.where(points, x / length, 1.0), y / length
+    return torch.stack([c, -s, o, s, c, o, o, o, o + 1], -1).reshape(*x.shape, 3, 3)
 
 
 def cell_frames(device: torch.device | None = None) -> Tensor:

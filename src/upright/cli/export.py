@@ -64,8 +64,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _subject(args: argparse.Namespace) -> tuple[Adapted | Canonicalizer, Tensor, Any]:
     """Return what is exported, an example and the part."""
-    from PIL import Image
-
     from .. import hub
     from ..integrations import SquarePreprocess
 
@@ -73,14 +71,26 @@ def _subject(args: argparse.Namespace) -> tuple[Adapted | Canonicalizer, Tensor,
     known = args.model or (manifest is not None and (manifest.model or {}).get("reference"))
     if known:
         source = open_source(args, args.saved)
-        picture = Image.open(args.picture).convert("RGB") if args.picture else _made_up(256)
+        picture = _picture(args, 256)
         return source.robust, source.loaded.preprocess(picture).unsqueeze(0), args.part or "pipeline"
     if args.part == "pipeline" or args.saved is None:
         raise UserError("a pipeline needs a model; give --model, or --part preprocessing or canonicalizer")
     canonicalizer = hub.load_canonicalizer(args.saved, trust_code=args.trust_code)
-    picture = Image.open(args.picture).convert("RGB") if args.picture else _made_up(args.size or 224)
+    picture = _picture(args, args.size or 224)
     preprocess = SquarePreprocess(args.size or 224, (0.0,) * 3, (1.0,) * 3)
     return canonicalizer, preprocess(picture).unsqueeze(0), args.part or "preprocessing"
+
+
+def _picture(args: argparse.Namespace, side: int) -> Any:
+    """Return the picture that is named, or a made-up one."""
+    from ..data.decode import UnreadablePictureError, read_picture
+
+    if args.picture is None:
+        return _made_up(side)
+    try:
+        return read_picture(args.picture)
+    except UnreadablePictureError as error:
+        raise UserError(f"--picture {args.picture} cannot be read: {error}") from error
 
 
 def _made_up(side: int) -> Any:
