@@ -82,8 +82,10 @@ def assert_consistent(
     factors = factors_of(group)
     if not all(isinstance(factor, (PlanarGroup, PlaneMap, ColourGroup)) for factor in factors):
         raise TypeError(f"group must be a group of the plane or of space, got {group}")
-    covered = {*MARKS, *SPACE_MARKS, *ARROWS, Invariant}
-    missing = [k.__name__ for k in registered_kinds(group) if k not in covered]
+    covered = {*MARKS, *SPACE_MARKS, *ARROWS}
+    missing = [
+        k.__name__ for k in registered_kinds(group) if k not in covered and not issubclass(k, Invariant)
+    ]
     require_true(
         f"{group}: every kind has a mark", not missing, f"{missing} have none; add one with register_mark"
     )
