@@ -177,7 +177,7 @@ def test_data_of_the_model_can_be_reached_but_no_part_that_takes_pictures():
     assert robust.dtype == torch.float32
     assert robust.device == torch.device("cpu")
     assert robust.main_input_name == "pixel_values"
-    for name in ("vit", "no_such_name", "push_to_hub"):
+    for name in ("vit", "classifier", "no_such_name"):
         with pytest.raises(AttributeError):
             getattr(robust, name)
     assert not hasattr(upright.adapt(torch.nn.Linear(2, 2), "C4", canonicalizer=small()), "in_features")
