@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.record import RESULTS
 from benchmarks.table_space import in_short, shapes
-from benchmarks.table_studies import ablations, deployed, headline
+from benchmarks.table_studies import ablations, deployed, headline, served, streamed
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: python -m benchmarks.table -->", "<!-- end of figures -->"
@@ -315,6 +315,8 @@ def main() -> None:
     insert("README.md", [*exactness(), *elsewhere(), *accuracy(), *reading(), *setups(), *cost()])
     insert("docs/baselines.md", baselines())
     insert("docs/export.md", deployed(recorded("deploy")))
+    insert("docs/serve.md", served(recorded("serve")))
+    insert("docs/streaming.md", streamed(recorded("streaming-speed"), recorded("streaming-memory")))
     clouds = shapes(*map(recorded, ("shapes", "shapes-parts", "clouds")))
     space = [*particles(), "", *clouds]
     insert("docs/space.md", space)

@@ -105,3 +105,62 @@ def deployed(record: Any) -> list[str]:
 
 def quartiles(time: Any) -> str:
     return f"×{time['ratio']:.2f} ({time['ratio_q1']:.2f} to {time['ratio_q3']:.2f})"
+
+
+def served(record: Any) -> list[str]:
+    """The page's server under load."""
+    if record is None:
+        return []
+    f, machine = record["figures"], record["machine"]
+    lines = [
+        f"EfficientNet-Lite0 with `photo-c4`, {record['workers']} workers, clients and server on "
+        f"{machine['cores']} cores (`{record['command']}`). Without a server one answer takes "
+        f"{f['alone']['answer_ms']:.0f} ms, of which the bare model {f['alone']['model_ms']:.0f} ms.",
+        "",
+        "| clients | requests a second | of what the workers could give | median | 95% | 99% |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    times = "{p50_ms:.0f} ms | {p95_ms:.0f} ms | {p99_ms:.0f} ms"
+    for name, row in f.items():
+        if name.endswith("clients"):
+            share = f"{100 * row['share_of_best']:.0f}%"
+            lines.append(
+                f"| {name.split()[0]} | {row['requests_per_second']:.1f} | {share} | {times.format(**row)} |"
+            )
+    row, memory = f["hostile"], f["memory_mb"]
+    lines += [
+        f"| 8 beside 8 hostile ones | {row['requests_per_second']:.1f} | | {times.format(**row)} |",
+        "",
+        f"No hostile client got an answer. Memory: {memory['before']:.0f} MB before, "
+        f"{memory['after']:.0f} MB after, {memory['most']:.0f} MB at most.",
+    ]
+    return lines
+
+
+def streamed(speed: Any, memory: Any) -> list[str]:
+    """Streams against decoding alone, and their memory."""
+    if speed is None or memory is None:
+        return []
+    f, about = speed["figures"], speed["figures"]["pictures"]
+    lines = [
+        f"{about['count']} photos of {' × '.join(map(str, about['sides']))} pixels, "
+        f"{speed['machine']['cores']} cores (`{speed['command']}`, `{memory['command']}`):",
+        "",
+        "| | pictures a second | of decoding alone |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name} | {row['pictures_per_second']:.1f} | {100 * row['of_limit']:.0f}% |"
+        for name, row in f.items()
+        if "pictures_per_second" in row
+    ]
+    counts = [name for name in memory["figures"]["folder"] if name.isdigit()]
+    lines += [
+        "",
+        f"| memory beyond the process, MB | {' | '.join(f'{int(n):,} pictures' for n in counts)} |",
+        "| --- |" + " --- |" * len(counts),
+    ]
+    for kind, row in memory["figures"].items():
+        cells = [f"{row[count]['megabytes']:.0f}" for count in counts]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return lines
