@@ -12,7 +12,8 @@ from benchmarks import smoke
 from benchmarks.bench import BENCHES, chosen_names, run
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-HELPERS = {"__init__", "bench", "models", "pictures", "record", "smoke", "table", "table_space", "turns"}
+HELPERS = {"__init__", "bench", "models", "pictures", "record", "smoke", "turns"}
+HELPERS |= {"table", "table_space", "table_studies"}
 SCRIPTS = {path.stem for path in FOLDER.glob("*.py")} - HELPERS
 COMMANDS = [command for commands in BENCHES.values() for command in commands]
 
