@@ -188,18 +188,19 @@ def test_axes_in_graphs_are_those_of_lapack():
 
 
 @traces
-def test_clouds_export(tmp_path):
+@pytest.mark.parametrize("network", ["pca", "vector_neurons", "spherical"])
+def test_clouds_export(tmp_path, network):
     """Frames of clouds, by arithmetic that ONNX has: rotations and centres follow the cloud."""
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    c = upright.canonicalizer("SE3", "pca")
+    c = upright.canonicalizer("SE3", network).eval()
     x = torch.randn(2, 30, 3) * torch.tensor([1.0, 0.7, 0.4]) + torch.rand(2, 30, 3) ** 2
     made = upright.export(c, tmp_path / "c.onnx", x, part="canonicalizer")
-    assert made.difference < 1e-9
+    assert made.difference < (1e-9 if network == "pca" else 1e-5)  # networks answer in float32
     assert made.inputs == {"pictures": ("batch", 30, 3)}
     more = torch.cat([x, x @ upright.parse_group("SO3").sample(1).value[0].float()])
     pose, *_ = session(made.path).run(None, {"pictures": more.numpy()})
-    np.testing.assert_allclose(pose, c(more).element.value.numpy(), atol=1e-6)
+    np.testing.assert_allclose(pose, c(more).element.value.detach().numpy(), atol=1e-5)
 
 
 @traces

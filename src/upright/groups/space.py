@@ -80,7 +80,8 @@ class ContinuousSpatialGroup(SpatialGroup, LieGroup):
             ValueError: If the shape is another, or a quaternion is 0.
         """
         q = last_axis(quaternion, 4, "quaternion", device)
-        if not bool((q.detach().abs().amax(-1) > 0).all()):
+        known = not torch.compiler.is_compiling()  # graphs hold no values
+        if known and not bool((q.detach().abs().amax(-1) > 0).all()):
             raise ValueError("quaternion must not be 0: it is no rotation; (0, 0, 0, 1) is the identity")
         return self._from(quaternion_matrix(q))
 
